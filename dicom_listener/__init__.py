@@ -1,0 +1,1 @@
+"""The DICOM node: receives studies durably, has them scored, delivers what comes back."""

@@ -1,0 +1,1 @@
+"""Networks, preprocessing, scoring, calibration, training, evaluation, export and the model package."""

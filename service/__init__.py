@@ -1,0 +1,1 @@
+"""The HTTP service: study pipeline, reports, wire contract and client."""

@@ -1,0 +1,1 @@
+"""What goes back to the PACS: Structured Report, heatmap, and the check before they leave."""

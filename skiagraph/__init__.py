@@ -1,0 +1,3 @@
+"""Skiagraph: scores hand radiographs for anomalies and answers the PACS. Research use only, not for diagnosis."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,22 @@
+"""Section `service`: the HTTP service, its runners and the model."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from skiagraph.settings.base import Section
+
+
+class ServiceSettings(Section):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 3000
+    model: str = "default"  # name of a package in models/packages, or a folder
+    engine: Literal["auto", "tensorrt", "cpu"] = "auto"
+    preprocess_workers: Annotated[int, Field(ge=1, le=64)] = 2
+    engine_threads: Annotated[int, Field(ge=1, le=64)] = 2
+    max_batch_size: Annotated[int, Field(ge=1, le=64)] = 8
+    request_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    max_body_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
+    max_pixels: Annotated[int, Field(gt=0)] = 60_000_000
+    plan_cache: Path | None = None
