@@ -11,7 +11,7 @@ from skiagraph.settings.base import Section
 class ServiceSettings(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 3000
-    model: str = "default"  # name of a package in models/packages, or a folder
+    model: str = "synthetic-defects"  # name of a package in models/packages, or a folder
     engine: Literal["auto", "tensorrt", "cpu"] = "auto"
     preprocess_workers: Annotated[int, Field(ge=1, le=64)] = 2
     engine_threads: Annotated[int, Field(ge=1, le=64)] = 2
