@@ -1,0 +1,41 @@
+"""What the report is built from, and what comes out of the building."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from service.contract import InstanceResult, ProducedObject
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SourceInstance:
+    """One received instance and what was said of it.
+
+    dataset: its header, without PixelData; any attribute may be missing or invalid.
+    display: (h, w) uint8 at display contrast, bright as in MONOCHROME2; may be a power-of-two reduction of the source;
+        None where the instance could not be decoded.
+    anomaly_map: (h, w) float32 of the size of `display`, in the units of `Calibration.map_floor`; None unless scored.
+    source_width_px, source_height_px: the source's own pixel matrix; `result.regions` refer to it. 0 where unknown.
+    """
+
+    dataset: Dataset
+    display: NDArray[np.uint8] | None
+    source_width_px: int
+    source_height_px: int
+    result: InstanceResult
+    anomaly_map: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BuiltObject:
+    """One DICOM object that passed the check before the wire.
+
+    data: a DICOM file (preamble, file meta information, data set).
+    picture: (h, w, 3) uint8 RGB as drawn; None for a Structured Report.
+    """
+
+    record: ProducedObject
+    data: bytes
+    picture: NDArray[np.uint8] | None = None
