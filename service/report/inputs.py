@@ -14,10 +14,10 @@ class SourceInstance:
     """One received instance and what was said of it.
 
     dataset: its header, without PixelData; any attribute may be missing or invalid.
-    display: (h, w) uint8 at display contrast, bright as in MONOCHROME2; may be a power-of-two reduction of the source;
+    display: (h, w) uint8 at display contrast, bright as in MONOCHROME2; perhaps reduced by a power of two;
         None where the instance could not be decoded.
-    anomaly_map: (h, w) float32 of the size of `display`, in the units of `Calibration.map_floor`; None unless scored.
-    source_width_px, source_height_px: the source's own pixel matrix; `result.regions` refer to it. 0 where unknown.
+    anomaly_map: (h, w) float32 of the size of `display`, in units of `Calibration.map_floor`; None unless scored.
+    source_width_px, source_height_px: the pixel matrix that `result.regions` refer to; 0 where unknown.
     """
 
     dataset: Dataset
@@ -25,7 +25,7 @@ class SourceInstance:
     source_width_px: int
     source_height_px: int
     result: InstanceResult
-    anomaly_map: NDArray[np.float32] | None = None
+    anomaly_map: (h, w) float32 of the size of `display`, in units of `Calibration.map_floor`; None unless scored.
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
