@@ -16,7 +16,8 @@ class SourceInstance:
     dataset: its header, without PixelData; any attribute may be missing or invalid.
     display: (h, w) uint8 at display contrast, bright as in MONOCHROME2; perhaps reduced by a power of two;
         None where the instance could not be decoded.
-    anomaly_map: (h, w) float32 of the size of `display`, in units of `Calibration.map_floor`; None unless scored.
+    anomaly_map: (h, w) float32 of the size of `display`, in units of `Calibration.map_floor`; None unless
+        the result is `scored`.
     source_width_px, source_height_px: the pixel matrix that `result.regions` refer to; 0 where unknown.
     """
 
@@ -25,7 +26,7 @@ class SourceInstance:
     source_width_px: int
     source_height_px: int
     result: InstanceResult
-    anomaly_map: (h, w) float32 of the size of `display`, in units of `Calibration.map_floor`; None unless scored.
+    anomaly_map: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
