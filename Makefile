@@ -1,0 +1,74 @@
+# The two commands of a newcomer: `make demo` and `make test`. Set-up is done once and kept by stamp files.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+FILES  ?=
+APT    := apt-get install -y git make python3-venv
+SOURCES := models runners service dicom_listener skiagraph bench tests
+PYTEST := $(BIN)/python -m pytest
+
+export BENTOML_DO_NOT_TRACK := True
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.PHONY: help setup setup-dev demo test lint format bench chaos test-gpu lock clean
+
+help:  ## say what there is
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.made:
+	@command -v git >/dev/null || { echo "git is missing: $(APT)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "Python 3.11 or later is needed as $(PYTHON): $(APT), or make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "python3-venv is missing: $(APT)"; exit 2; }
+	@echo "making the environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# $(call install,LOCK): what the lock names and nothing else, then the project itself.
+define install
+	$(BIN)/pip install --requirement $(1)
+	@$(BIN)/pip install --quiet --no-deps --editable .
+	@$(BIN)/pip check
+endef
+
+$(VENV)/.serving: $(VENV)/.made requirements-demo.lock pyproject.toml
+	$(call install,requirements-demo.lock)
+	@echo "environment: $$(du -sm $(VENV) | cut -f1) MB in $(VENV)"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made requirements-dev.lock pyproject.toml
+	$(call install,requirements-dev.lock)
+	@touch $(VENV)/.serving $@
+
+setup: $(VENV)/.serving  ## the environment that serves (no torch)
+
+setup-dev: $(VENV)/.dev  ## the environment that trains and tests
+
+demo: $(VENV)/.serving  ## the whole product on this machine; FILES="a.dcm folder/ b.png" for your own
+	@$(BIN)/skiagraph demo $(FILES)
+
+test: $(VENV)/.dev  ## the whole suite, warnings as errors
+	$(PYTEST)
+
+lint: $(VENV)/.dev  ## format, lint and types
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## let ruff write
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+bench: $(VENV)/.dev  ## time from the end of the quiet period to both objects in the PACS
+	$(BIN)/python -m bench.turnaround
+
+chaos: $(VENV)/.dev  ## kill -9 at every stage, many times
+	$(PYTEST) -m chaos --chaos-rounds=20 tests/dicom_listener
+
+test-gpu: $(VENV)/.dev  ## what needs an NVIDIA GPU
+	$(PYTEST) -m gpu
+
+lock: $(VENV)/.made  ## pin again what pyproject.toml asks for
+	$(BIN)/python tools/lock.py
