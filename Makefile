@@ -71,4 +71,4 @@ test-gpu: $(VENV)/.dev  ## what needs an NVIDIA GPU
 	$(PYTEST) -m gpu
 
 lock: $(VENV)/.made  ## pin again what pyproject.toml asks for
-	$(BIN)/python tools/lock.py
+	$(BIN)/python .ci/lock.py
