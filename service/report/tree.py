@@ -1,0 +1,333 @@
+"""The content tree of the Structured Report: TID 1500 with what each radiograph and each region was found to be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from highdicom.sr.content import (
+    FindingSite,
+    ImageRegion,
+    SourceImageForMeasurementGroup,
+    SourceImageForRegion,
+)
+from highdicom.sr.enum import GraphicTypeValues, RelationshipTypeValues
+from highdicom.sr.templates import (
+    AlgorithmIdentification,
+    DeviceObserverIdentifyingAttributes,
+    Measurement,
+    MeasurementProperties,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    MeasurementStatisticalProperties,
+    ObservationContext,
+    ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
+    TrackingIdentifier,
+)
+from highdicom.sr.value_types import (
+    CodeContentItem,
+    CompositeContentItem,
+    ContainerContentItem,
+    ContentItem,
+    ContentSequence,
+    ImageContentItem,
+    NumContentItem,
+    TextContentItem,
+)
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from models.package import Manifest
+from service.contract import DEVICE_UID, MANUFACTURER, ModelIdentity, Reference, Region, Status, StudyRequest
+from service.report import codes, words
+from service.report import source as header
+from service.report.identity import derived_uid
+from service.report.inputs import SourceInstance
+from skiagraph.settings.report import ReportSettings
+
+_DEVICE: Final = Code("121007", "DCM", "Device")
+_SOURCE: Final = Code("260753009", "SCT", "Source")
+_CONTAINS: Final = RelationshipTypeValues.CONTAINS
+_ACQUISITION: Final = RelationshipTypeValues.HAS_ACQ_CONTEXT
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entry:
+    """One radiograph of the report. reference: None where its header lacks what a reference needs."""
+
+    source: SourceInstance
+    label: header.Label
+    reference: Reference | None
+    heatmap: Reference | None
+
+
+def content(
+    *,
+    request: StudyRequest,
+    entries: Sequence[Entry],
+    lead: Dataset,
+    model: ModelIdentity,
+    manifest: Manifest,
+    settings: ReportSettings,
+) -> Dataset:
+    """The root content item; `entries` are in the order in which they are reported."""
+    groups = [group for entry in entries for group in _groups(entry, request, model, manifest)]
+    report = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=_observer(model)),
+        procedure_reported=_procedure(lead),
+        imaging_measurements=groups,
+    )
+    root: Dataset = report[0]
+    items = list(root.ContentSequence)
+    if library := _image_library(entries):
+        items.insert(-1, library)  # TID 1500 is ordered: the library comes before the measurements
+    items.append(_evaluations(request, entries, manifest, settings))
+    root.ContentSequence = ContentSequence(items)
+    return root
+
+
+def _observer(model: ModelIdentity) -> ObserverContext:
+    return ObserverContext(
+        observer_type=_DEVICE,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=DEVICE_UID,
+            name=MANUFACTURER,
+            manufacturer_name=MANUFACTURER,
+            model_name=words.ascii_text(model.name),
+            serial_number=DEVICE_UID.rpartition(".")[2],
+        ),
+    )
+
+
+def _procedure(lead: Dataset) -> Code:
+    """The examination as the source codes it in a standard scheme, else simply plain radiography."""
+    element = header.element(lead, "ProcedureCodeSequence")
+    for item in element.value if element is not None else ():
+        parts = [header.text(item, key) for key in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")]
+        if (
+            all(part and part.isascii() and len(part) <= 64 for part in parts)
+            and parts[1] in _STANDARD_SCHEMES
+        ):
+            return Code(*parts)
+    return codes.PLAIN_RADIOGRAPHY
+
+
+_STANDARD_SCHEMES: Final = frozenset({"SCT", "LN", "DCM", "RADLEX", "C4"})
+
+
+def _image_library(entries: Sequence[Entry]) -> ContainerContentItem | None:
+    images = [
+        _library_entry(entry) for entry in entries if entry.reference and header.is_image(entry.reference)
+    ]
+    if not images:
+        return None
+    group = _container(codes.IMAGE_LIBRARY_GROUP, images)
+    return _container(codes.IMAGE_LIBRARY, [group])
+
+
+def _library_entry(entry: Entry) -> ContentItem:
+    image = _refer(entry.reference, _SOURCE)
+    described: list[ContentItem] = []
+    if modality := codes.MODALITIES.get(header.text(entry.source.dataset, "Modality")):
+        described.append(CodeContentItem(codes.MODALITY, modality, _ACQUISITION))
+    if side := codes.LATERALITIES.get(entry.label.laterality):
+        described.append(CodeContentItem(codes.IMAGE_LATERALITY, side, _ACQUISITION))
+    if view := codes.VIEWS.get(entry.label.view):
+        described.append(CodeContentItem(codes.IMAGE_VIEW, view, _ACQUISITION))
+    if entry.source.source_width_px > 0 and entry.source.source_height_px > 0:
+        for name, value in (
+            (codes.PIXEL_ROWS, entry.source.source_height_px),
+            (codes.PIXEL_COLUMNS, entry.source.source_width_px),
+        ):
+            described.append(NumContentItem(name, value, codes.PIXELS, relationship_type=_ACQUISITION))
+    if described:
+        image.ContentSequence = ContentSequence(described)
+    return image
+
+
+def _groups(
+    entry: Entry, request: StudyRequest, model: ModelIdentity, manifest: Manifest
+) -> list[MeasurementsAndQualitativeEvaluations | PlanarROIMeasurementsAndQualitativeEvaluations]:
+    scored = entry.source.result.status is Status.SCORED
+    own = _scored(entry, request, model, manifest) if scored else _not_analysed(entry, request, model)
+    if not scored or entry.reference is None:
+        return [own]
+    numbered = enumerate(entry.source.result.regions, start=1)
+    return [own, *(_region(entry, rank, region, request, model) for rank, region in numbered)]
+
+
+def _scored(
+    entry: Entry, request: StudyRequest, model: ModelIdentity, manifest: Manifest
+) -> MeasurementsAndQualitativeEvaluations:
+    result = entry.source.result
+    measurements = [_score(entry, manifest)]
+    if result.novelty is not None:
+        percentile = words.novelty_percentile(result.novelty, manifest)
+        measurements.append(_ranked(codes.NOVELTY, result.novelty, percentile, manifest))
+    comments = [words.scored(result, manifest)]
+    if result.operating_point is not None:
+        threshold = float(result.operating_point.threshold)
+        measurements.append(Measurement(codes.THRESHOLD, threshold, codes.NO_UNITS))
+        comments.append(words.operating_point(result.operating_point))
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(entry, request),
+        algorithm_id=_algorithm(model, entry),
+        finding_sites=[_site(entry)],
+        measurements=measurements,
+        qualitative_evaluations=[
+            QualitativeEvaluation(codes.ANALYSIS, codes.ANALYSIS_DONE),
+            QualitativeEvaluation(codes.VERDICT, codes.ABOVE if result.abnormal else codes.NOT_ABOVE),
+        ],
+    )
+    _finish(group, entry, comments)
+    return group
+
+
+def _not_analysed(
+    entry: Entry, request: StudyRequest, model: ModelIdentity
+) -> MeasurementsAndQualitativeEvaluations:
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(entry, request),
+        algorithm_id=_algorithm(model, entry),
+        qualitative_evaluations=[
+            QualitativeEvaluation(codes.ANALYSIS, codes.ANALYSIS_NOT_DONE),
+            QualitativeEvaluation(codes.REASON, codes.reason(entry.source.result.reason_code)),
+        ],
+    )
+    _finish(group, entry, [words.not_analysed(entry.source.result)])
+    return group
+
+
+def _region(
+    entry: Entry, rank: int, region: Region, request: StudyRequest, model: ModelIdentity
+) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    reference = entry.reference
+    if reference is None:
+        raise ValueError("a region needs an instance that can be referenced")
+    left, top = region.x, region.y
+    right, bottom = left + region.width, top + region.height
+    corners = np.array(
+        [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]], dtype=np.float32
+    )
+    return PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(entry, request, f"region {rank}"),
+        referenced_region=ImageRegion(
+            GraphicTypeValues.POLYLINE,
+            corners,
+            SourceImageForRegion(reference.sop_class_uid, reference.sop_instance_uid),
+        ),
+        finding_type=codes.ANOMALOUS_REGION,
+        algorithm_id=AlgorithmIdentification(
+            words.ascii_text(model.name),
+            words.ascii_text(model.version),
+            family=codes.ARTIFICIAL_INTELLIGENCE,
+        ),
+        finding_sites=[_site(entry)],
+        measurements=[
+            Measurement(codes.REGION_RANK, rank, codes.NO_UNITS),
+            Measurement(codes.REGION_SCORE, float(region.score), codes.NO_UNITS),
+        ],
+    )
+
+
+def _score(entry: Entry, manifest: Manifest) -> Measurement:
+    result = entry.source.result
+    return _ranked(codes.ANOMALY_SCORE, result.score or 0.0, result.percentile, manifest)
+
+
+def _ranked(name: Code, value: float, percentile: float | None, manifest: Manifest) -> Measurement:
+    """A value with its place among the held-out normals (TID 311)."""
+    if percentile is None:
+        return Measurement(name, float(value), codes.NO_UNITS)
+    rank = NumContentItem(
+        codes.PERCENTILE_RANKING,
+        float(percentile),
+        codes.PERCENT,
+        relationship_type=RelationshipTypeValues.HAS_PROPERTIES,
+    )
+    population = words.ascii_text(
+        f"{manifest.calibration.normals} normal radiographs held out from training. {manifest.calibration.statement}"
+    )
+    properties = MeasurementProperties(
+        measurement_statistical_properties=MeasurementStatisticalProperties([rank], description=population)
+    )
+    return Measurement(name, float(value), codes.NO_UNITS, properties=properties)
+
+
+def _algorithm(model: ModelIdentity, entry: Entry) -> AlgorithmIdentification:
+    """TID 4019. Which arithmetic answered, down to the weights."""
+    point = entry.source.result.operating_point
+    parameters = [
+        f"engine: {model.engine}",
+        f"precision: {model.precision}",
+        f"largest deviation from the golden outputs: {model.parity:.3g}",
+        f"weights sha256: {model.weights_sha256}",
+        *([f"operating point: {point.name}"] if point is not None else []),
+    ]
+    return AlgorithmIdentification(
+        words.ascii_text(model.name),
+        words.ascii_text(model.version),
+        parameters=[words.ascii_text(parameter) for parameter in parameters],
+        family=codes.ARTIFICIAL_INTELLIGENCE,
+        manufacturer=MANUFACTURER,
+    )
+
+
+def _tracking(entry: Entry, request: StudyRequest, part: str = "") -> TrackingIdentifier:
+    """Readable and unique; the same radiograph (or its n-th region) keeps its UID through amended reports."""
+    uid = derived_uid("tracking", request.study_instance_uid, entry.source.result.sop_instance_uid, part)
+    return TrackingIdentifier(uid, f"{entry.label.title}, {part}" if part else entry.label.title)
+
+
+def _site(entry: Entry) -> FindingSite:
+    return FindingSite(codes.HAND, laterality=codes.LATERALITIES.get(entry.label.laterality))
+
+
+def _finish(group: MeasurementsAndQualitativeEvaluations, entry: Entry, comments: Sequence[str]) -> None:
+    """Sentences, the source and the heatmap: TID 1501 is extensible."""
+    items = group[0].ContentSequence
+    items.extend(TextContentItem(codes.COMMENT, comment, _CONTAINS) for comment in comments)
+    if entry.reference is not None and header.is_image(entry.reference):
+        items.append(
+            SourceImageForMeasurementGroup(entry.reference.sop_class_uid, entry.reference.sop_instance_uid)
+        )
+    elif entry.reference is not None:
+        items.append(_refer(entry.reference, codes.SOURCE_OF_MEASUREMENT))
+    if entry.heatmap is not None:
+        items.append(_refer(entry.heatmap, codes.ILLUSTRATION))
+
+
+def _refer(reference: Reference | None, name: Code) -> ContentItem:
+    if reference is None:
+        raise ValueError("an instance without series or SOP Class cannot be referenced")
+    kind = ImageContentItem if header.is_image(reference) else CompositeContentItem
+    return kind(name, reference.sop_class_uid, reference.sop_instance_uid, relationship_type=_CONTAINS)
+
+
+def _container(name: Code, items: Sequence[ContentItem]) -> ContainerContentItem:
+    container = ContainerContentItem(name, relationship_type=_CONTAINS)
+    container.ContentSequence = ContentSequence(items)
+    return container
+
+
+def _evaluations(
+    request: StudyRequest, entries: Sequence[Entry], manifest: Manifest, settings: ReportSettings
+) -> ContainerContentItem:
+    """The study as a whole (TID 1500, Qualitative Evaluations): the most anomalous radiograph leads."""
+    summary = words.summary([(entry.label.title, entry.source.result) for entry in entries], manifest)
+    comments = [words.NOT_A_DIAGNOSIS]
+    if settings.research_use_only:
+        comments.insert(0, words.RESEARCH)
+    if not request.gate:
+        comments.append(words.GATE_OFF)
+    items: list[ContentItem] = [TextContentItem(codes.SUMMARY, summary, _CONTAINS)]
+    leader = entries[0].source.result
+    verdict = codes.ABOVE if leader.abnormal else codes.NOT_ABOVE
+    if leader.status is Status.SCORED:
+        items.append(CodeContentItem(codes.VERDICT, verdict, _CONTAINS))
+    else:
+        items.append(CodeContentItem(codes.ANALYSIS, codes.ANALYSIS_NOT_DONE, _CONTAINS))
+    items.extend(TextContentItem(codes.COMMENT, comment, _CONTAINS) for comment in comments)
+    return _container(codes.QUALITATIVE_EVALUATIONS, items)

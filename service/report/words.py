@@ -1,0 +1,121 @@
+"""What the report says in words: the same sentences on the picture, in the Structured Report and in its text.
+
+A score says how unlike normal radiographs something looks, never what it is: no sentence here names a diagnosis.
+Sentences are ASCII, so that they can be written in every character set that a source may declare.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from models.package import Manifest
+from service.contract import ModelIdentity, OperatingPoint, RadiographResult, Status
+
+RESEARCH: Final = "RESEARCH USE ONLY - not for primary diagnosis"
+NOT_A_DIAGNOSIS: Final = (
+    "The score says how unlike normal hand radiographs the most unusual place looks to the model. "
+    "It is not a probability of disease, and a low score does not exclude a fracture or any other abnormality."
+)
+GATE_OFF: Final = (
+    "The check that a radiograph shows a hand was switched off for this study by a rule for test patients."
+)
+HEATMAP_IS: Final = "Drawn over a copy of the radiograph: read the original."
+BAR_LOW: Final = "like normal"
+BAR_HIGH: Final = "unlike normal; outlined from the mark on"
+_TYPOGRAPHY: Final = str.maketrans({"–": "-", "—": "-", "‑": "-", "−": "-", "≥": ">=", "≤": "<=", "±": "+/-",
+                                    "×": "x", "“": '"', "”": '"', "‘": "'", "’": "'", "…": "...", "\u00a0": " "})  # fmt: skip
+
+
+def ascii_text(text: str) -> str:
+    """`text` in ASCII; what has no counterpart becomes a question mark."""
+    return text.translate(_TYPOGRAPHY).encode("ascii", "replace").decode("ascii").strip()
+
+
+def percent(share: float) -> str:
+    """0.95 as `95 %`, 0.975 as `97.5 %`."""
+    return f"{100 * share:.3g} %"
+
+
+def image_comments(research_use_only: bool) -> str:
+    """What a viewer shows of the heatmap's header."""
+    return (
+        f"{RESEARCH}. {HEATMAP_IS} {NOT_A_DIAGNOSIS}"
+        if research_use_only
+        else f"{HEATMAP_IS} {NOT_A_DIAGNOSIS}"
+    )
+
+
+def verdict(result: RadiographResult) -> str:
+    if result.status is not Status.SCORED:
+        return "Analysis not performed"
+    return (
+        "Local finding above the operating point"
+        if result.abnormal
+        else "No local finding above the operating point"
+    )
+
+
+def rank_among_normals(percentile: float, manifest: Manifest) -> str:
+    """Where a score lies among the held-out normals; never "100 %", which no sample can show."""
+    normals = manifest.calibration.normals
+    if percentile >= 100:
+        return f"higher than all {normals} normal radiographs it was compared with"
+    return f"higher than {percentile:.0f} % of {normals} normal radiographs"
+
+
+def novelty_percentile(novelty: float, manifest: Manifest) -> float:
+    """Percent of held-out normals whose novelty is below `novelty`."""
+    quantiles = manifest.calibration.novelty_quantiles
+    return float(sum(quantile < novelty for quantile in quantiles[1:]))
+
+
+def operating_point(point: OperatingPoint) -> str:
+    """Name, specificity, threshold and, where the manifest has it, the measured sensitivity with its interval."""
+    text = f"Operating point {point.name}: {percent(point.specificity)} of normal radiographs stay at or below {point.threshold:.4g}"
+    if point.sensitivity is None:
+        return ascii_text(f"{text}; its sensitivity was not measured.")
+    text += f"; measured sensitivity {percent(point.sensitivity)}"
+    if point.sensitivity_low is not None and point.sensitivity_high is not None:
+        text += f" (95 % interval {percent(point.sensitivity_low)} to {percent(point.sensitivity_high)})"
+    if point.sensitivity_statement:
+        text += f", {point.sensitivity_statement}"
+    return ascii_text(text.rstrip(".") + ".")
+
+
+def engine(model: ModelIdentity) -> str:
+    return ascii_text(f"{model.engine}, {model.precision}")
+
+
+def not_analysed(result: RadiographResult) -> str:
+    """The reason as a sentence."""
+    why = (result.reason or "no reason was recorded").rstrip(".")
+    return ascii_text(f"Analysis not performed: {why}.")
+
+
+def scored(result: RadiographResult, manifest: Manifest) -> str:
+    """One radiograph's result as a sentence."""
+    text = f"{verdict(result)}: score {result.score or 0.0:.4g}"
+    if result.percentile is not None:
+        text += f", {rank_among_normals(result.percentile, manifest)}"
+    count = len(result.regions)
+    if count:
+        text += f"; {count} region{'s' if count > 1 else ''} marked"
+    return ascii_text(text + ".")
+
+
+def summary(results: Sequence[tuple[str, RadiographResult]], manifest: Manifest) -> str:
+    """The study in one paragraph; `results` with their titles, the most anomalous first."""
+    count = len(results)
+    analysed = [pair for pair in results if pair[1].status is Status.SCORED]
+    above = [pair for pair in analysed if pair[1].abnormal]
+    radiographs = f"{count} radiograph{'s' if count != 1 else ''}"
+    if not analysed:
+        reasons = "; ".join(
+            dict.fromkeys((result.reason or "no reason recorded").rstrip(".") for _, result in results)
+        )
+        return ascii_text(f"Analysis not performed on any of {radiographs}: {reasons}.")
+    skipped = count - len(analysed)
+    text = f"{len(analysed)} of {radiographs} analysed, {len(above)} with a local finding above the operating point. "
+    text += f"Most unusual: {analysed[0][0]}. {scored(analysed[0][1], manifest)}"
+    if skipped:
+        text += f" {skipped} not analysed, the reason is given with each."
+    return ascii_text(text)
