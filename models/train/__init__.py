@@ -1,0 +1,1 @@
+"""Training, calibration, evaluation and export; needs the extra `train`, never imported at serving time."""
