@@ -1,4 +1,4 @@
-"""From the results of one study to the checked objects for the PACS: heatmaps first, then the report that cites them."""
+"""From the results of one study to the checked objects for the PACS."""
 
 import hashlib
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ def build_study(
     manifest: Manifest,
     settings: ReportSettings,
 ) -> list[BuiltObject]:
-    """The Structured Report first, then a heatmap per scored radiograph, then the overview if the settings ask.
+    """The Structured Report, then a heatmap per scored radiograph, then the overview if the settings ask.
 
-    The same arguments give the same bytes. Raises ReportFault when an object of ours is not fit to be sent, and
+    The same arguments give the same bytes. Raises ReportFault when an object of ours is not fit to be sent,
     ValueError when there is no source: a report needs something to report on.
     """
     if not sources:
@@ -127,7 +127,7 @@ class _Study:
             description=description,
             settings=self._settings,
         )
-        self._name(dataset, hashlib.sha256(picture).hexdigest())
+        self._name(dataset, hashlib.sha256(picture.data).hexdigest())
         data = with_pixels(dataset, picture, self._settings)
         check_secondary_capture(data, kind)
         return BuiltObject(record=self._record(kind, dataset, data, source), data=data, picture=picture)
@@ -148,10 +148,10 @@ class _Study:
         return BuiltObject(record=self._record(ObjectKind.STRUCTURED_REPORT, dataset, data, None), data=data)
 
     def _name(self, dataset: Dataset, pixels_sha256: str) -> None:
-        """Give the SOP Instance UID: derived from everything the object says, so that two objects never share one.
+        """Give the SOP Instance UID: derived from all that the object says, so that no two objects share one.
 
-        The content holds study, inputs, model, version, engine, precision, weights, result time and revision; what the
-        content does not hold (which weights drew a heatmap, the revision) is added.
+        The content holds study, inputs, results and result time; the model's identity, the settings and the
+        revision are added.
         """
         dataset.SOPInstanceUID = "2.25.0"
         said = hashlib.sha256(file_bytes(dataset)).hexdigest()
@@ -176,7 +176,7 @@ class _Study:
 
 
 def _report_order(source: SourceInstance) -> tuple[int, float, str]:
-    """The most anomalous radiograph leads: above the operating point, then by score, then what was not analysed."""
+    """The most anomalous leads: above the operating point, then by score, then what was not analysed."""
     result = source.result
     if result.status is Status.SCORED:
         return (0 if result.abnormal else 1, -(result.score or 0.0), result.sop_instance_uid)

@@ -1,7 +1,7 @@
-"""The check before the wire: each object is read back from its bytes and must hold what its IOD and we require.
+"""The check before the wire: each object is read back and must hold what its IOD and we require.
 
-What merely repeats the source's own fault (an invalid UID, a name too long) is counted apart and let through: the PACS
-knows the study by those values.
+What merely repeats the source's own fault (an invalid UID, a name too long) is counted apart and let through:
+the PACS knows the study by those values.
 """
 
 import io
@@ -102,7 +102,7 @@ def check_report(data: bytes, evidence: Iterable[Reference]) -> tuple[str, ...]:
 
 
 def check_secondary_capture(data: bytes, kind: ObjectKind) -> tuple[str, ...]:
-    """Check a heatmap or overview; returns the keywords of copied attributes that repeat a fault of the source.
+    """Check a heatmap or overview; returns the copied attributes that repeat a fault of the source.
 
     Raises ReportFault.
     """

@@ -1,7 +1,7 @@
-"""The colours of the anomaly map: even steps for the eye, safe for colour-blind readers, anatomy always visible.
+"""The colours of the anomaly map: even steps for the eye, safe for colour-blind readers.
 
 The map's range from `Calibration.map_floor` to `Calibration.map_ceiling` becomes 256 levels. Level 0 is transparent,
-so that what is ordinary among normal radiographs stays plain; opacity never exceeds `_MOST_OPAQUE`.
+so that what is ordinary among normal radiographs stays plain; the anatomy shows through every level.
 """
 
 from functools import cache
@@ -32,7 +32,7 @@ def levels(anomaly_map: NDArray[np.float32], calibration: Calibration) -> Pictur
 
 
 def overlay(grey: Picture, level: Picture) -> Picture:
-    """(h, w, 3) RGB: the grey radiograph with the levels drawn over it; where the level is 0 it stays as it is."""
+    """(h, w, 3) RGB: the grey radiograph with the levels drawn over it; at level 0 it stays as it is."""
     picture = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
     touched = np.flatnonzero(level.ravel() >= _first_visible())
     mixed = _mixture()[level.ravel()[touched], grey.ravel()[touched]]

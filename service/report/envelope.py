@@ -1,4 +1,4 @@
-"""The outside of every object of ours: patient and study as the PACS knows them, our series, our equipment."""
+"""The outside of each object of ours: patient and study as the PACS knows them, our series and equipment."""
 
 import io
 from collections.abc import Sequence

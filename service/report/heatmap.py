@@ -45,7 +45,7 @@ def draw(
 
 
 def drawn_size(width: int, height: int, limit_px: int) -> tuple[int, int]:
-    """The size at which a radiograph is drawn: halved until it fits `limit_px` (0: never), enlarged when tiny."""
+    """The size at which a radiograph is drawn: halved to fit `limit_px` (0: never), enlarged when tiny."""
     long_side = max(width, height)
     if long_side < _SMALLEST_LONG_SIDE_PX:
         factor = -(-_SMALLEST_LONG_SIDE_PX // long_side)
@@ -59,7 +59,8 @@ def _resized(image: NDArray[Pixels], width: int, height: int) -> NDArray[Pixels]
     if image.shape == (height, width):
         return np.ascontiguousarray(image)
     shrinks = width * height < image.size
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=how).astype(image.dtype, copy=False)
 
 
 def _outline(picture: Picture, regions: tuple[Region, ...], scale_x: float, scale_y: float) -> None:

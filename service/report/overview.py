@@ -1,4 +1,4 @@
-"""The overview sheet of a study: every radiograph on one picture, heatmap or reason, the most anomalous first."""
+"""The overview sheet: every radiograph of the study on one picture, as heatmap or with its reason."""
 
 from collections.abc import Sequence
 from typing import Final

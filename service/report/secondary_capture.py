@@ -37,7 +37,7 @@ def secondary_capture(
     description: str,
     settings: ReportSettings,
 ) -> Dataset:
-    """The data set without its SOP Instance UID and Pixel Data. shown: headers and references of its radiographs."""
+    """The data set but SOP Instance UID and Pixel Data. shown: header and reference of each radiograph."""
     sides = {header.laterality(dataset) for dataset, _ in shown}
     side = sides.pop() if len(sides) == 1 else ""
     dataset = envelope(

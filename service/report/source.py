@@ -18,13 +18,13 @@ _UID_SHAPE: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 def element(dataset: Dataset, keyword: str) -> DataElement | None:
-    """A copy of the element as it is; None where it is absent, unreadable or of another VR than PS3.6 gives it."""
+    """A copy of the element; None where it is absent, unreadable or of another VR than PS3.6 gives it."""
     tag = tag_for_keyword(keyword)
     if tag is None or tag not in dataset:
         return None
     try:
         found = dataset[tag]
-        return deepcopy(found) if found.VR == dictionary_VR(tag) else None
+        return deepcopy(found) if dictionary_VR(tag) == found.VR else None
     except Exception:  # pydicom raises whatever the conversion of a broken value raises
         return None
 
@@ -78,7 +78,7 @@ def view(dataset: Dataset) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """How a radiograph is called in the report: its number in order of anomaly, and what its header says of it."""
+    """How a radiograph is called in the report: its number in report order, and what its header says."""
 
     number: int
     view: str

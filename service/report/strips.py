@@ -39,7 +39,7 @@ class _Style:
 def banner(
     width_px: int, height_px: int, result: RadiographResult, manifest: Manifest, settings: ReportSettings
 ) -> Picture:
-    """The strip above a radiograph drawn `width_px` by `height_px`: what this is, and the result in a sentence."""
+    """The strip above a radiograph drawn `width_px` by `height_px`: what this is, and the result."""
     style = _Style.of(width_px, height_px)
     paragraphs: list[tuple[str, Colour]] = []
     if settings.research_use_only:

@@ -29,7 +29,7 @@ def structured_report(
     manifest: Manifest,
     settings: ReportSettings,
 ) -> Dataset:
-    """The data set without its SOP Instance UID. others: objects of ours that are evidence but illustrate no entry."""
+    """The data set without SOP Instance UID. others: evidence of ours that illustrates no single entry."""
     dataset = envelope(
         request=request,
         lead=lead,
@@ -67,7 +67,7 @@ def evidence_of(entries: Sequence[Entry], others: Sequence[Reference]) -> list[R
 
 
 def _order(request: StudyRequest, lead: Dataset) -> Dataset | None:
-    """An item of Referenced Request Sequence (PS3.3 C.17.2), when the source shows that there was an order."""
+    """An item of Referenced Request Sequence (PS3.3 C.17.2), when the source shows an order."""
     requested = header.element(lead, "RequestAttributesSequence")
     attributes = requested.value[0] if requested is not None and requested.value else Dataset()
     accession = header.text(lead, "AccessionNumber")

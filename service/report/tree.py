@@ -1,10 +1,11 @@
-"""The content tree of the Structured Report: TID 1500 with what each radiograph and each region was found to be."""
+"""The content tree of the Structured Report: TID 1500 with a group per radiograph and per region."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from highdicom.sr.coding import CodedConcept
 from highdicom.sr.content import (
     FindingSite,
     ImageRegion,
@@ -39,6 +40,7 @@ from highdicom.sr.value_types import (
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from models.findings import percentile
 from models.package import Manifest
 from service.contract import DEVICE_UID, MANUFACTURER, ModelIdentity, Reference, Region, Status, StudyRequest
 from service.report import codes, words
@@ -47,7 +49,7 @@ from service.report.identity import derived_uid
 from service.report.inputs import SourceInstance
 from skiagraph.settings.report import ReportSettings
 
-_DEVICE: Final = Code("121007", "DCM", "Device")
+_DEVICE: Final = CodedConcept("121007", "DCM", "Device")
 _SOURCE: Final = Code("260753009", "SCT", "Source")
 _CONTAINS: Final = RelationshipTypeValues.CONTAINS
 _ACQUISITION: Final = RelationshipTypeValues.HAS_ACQ_CONTEXT
@@ -164,8 +166,8 @@ def _scored(
     result = entry.source.result
     measurements = [_score(entry, manifest)]
     if result.novelty is not None:
-        percentile = words.novelty_percentile(result.novelty, manifest)
-        measurements.append(_ranked(codes.NOVELTY, result.novelty, percentile, manifest))
+        rank = percentile(result.novelty, manifest.calibration.novelty_quantiles)
+        measurements.append(_ranked(codes.NOVELTY, result.novelty, rank, manifest))
     comments = [words.scored(result, manifest)]
     if result.operating_point is not None:
         threshold = float(result.operating_point.threshold)
@@ -237,21 +239,22 @@ def _score(entry: Entry, manifest: Manifest) -> Measurement:
     return _ranked(codes.ANOMALY_SCORE, result.score or 0.0, result.percentile, manifest)
 
 
-def _ranked(name: Code, value: float, percentile: float | None, manifest: Manifest) -> Measurement:
+def _ranked(name: Code, value: float, rank: float | None, manifest: Manifest) -> Measurement:
     """A value with its place among the held-out normals (TID 311)."""
-    if percentile is None:
+    if rank is None:
         return Measurement(name, float(value), codes.NO_UNITS)
-    rank = NumContentItem(
+    ranking = NumContentItem(
         codes.PERCENTILE_RANKING,
-        float(percentile),
+        float(rank),
         codes.PERCENT,
         relationship_type=RelationshipTypeValues.HAS_PROPERTIES,
     )
+    calibration = manifest.calibration
     population = words.ascii_text(
-        f"{manifest.calibration.normals} normal radiographs held out from training. {manifest.calibration.statement}"
+        f"{calibration.normals} normal radiographs held out from training. {calibration.statement}"
     )
     properties = MeasurementProperties(
-        measurement_statistical_properties=MeasurementStatisticalProperties([rank], description=population)
+        measurement_statistical_properties=MeasurementStatisticalProperties([ranking], description=population)
     )
     return Measurement(name, float(value), codes.NO_UNITS, properties=properties)
 

@@ -1,6 +1,6 @@
 """What the report says in words: the same sentences on the picture, in the Structured Report and in its text.
 
-A score says how unlike normal radiographs something looks, never what it is: no sentence here names a diagnosis.
+A score says how unlike normal radiographs something looks, never what it is: no sentence names a diagnosis.
 Sentences are ASCII, so that they can be written in every character set that a source may declare.
 """
 
@@ -12,8 +12,8 @@ from service.contract import ModelIdentity, OperatingPoint, RadiographResult, St
 
 RESEARCH: Final = "RESEARCH USE ONLY - not for primary diagnosis"
 NOT_A_DIAGNOSIS: Final = (
-    "The score says how unlike normal hand radiographs the most unusual place looks to the model. "
-    "It is not a probability of disease, and a low score does not exclude a fracture or any other abnormality."
+    "The score says how unlike normal hand radiographs the most unusual place looks to the model. It is not "
+    "a probability of disease, and a low score does not exclude a fracture or any other abnormality."
 )
 GATE_OFF: Final = (
     "The check that a radiograph shows a hand was switched off for this study by a rule for test patients."
@@ -21,8 +21,9 @@ GATE_OFF: Final = (
 HEATMAP_IS: Final = "Drawn over a copy of the radiograph: read the original."
 BAR_LOW: Final = "like normal"
 BAR_HIGH: Final = "unlike normal; outlined from the mark on"
-_TYPOGRAPHY: Final = str.maketrans({"–": "-", "—": "-", "‑": "-", "−": "-", "≥": ">=", "≤": "<=", "±": "+/-",
-                                    "×": "x", "“": '"', "”": '"', "‘": "'", "’": "'", "…": "...", "\u00a0": " "})  # fmt: skip
+_TYPOGRAPHY: Final = str.maketrans(
+    dict(zip("–—‑−×“”‘’\u00a0", "----x\"\"'' ", strict=True)) | {"≥": ">=", "≤": "<=", "±": "+/-", "…": "..."}
+)
 
 
 def ascii_text(text: str) -> str:
@@ -62,15 +63,10 @@ def rank_among_normals(percentile: float, manifest: Manifest) -> str:
     return f"higher than {percentile:.0f} % of {normals} normal radiographs"
 
 
-def novelty_percentile(novelty: float, manifest: Manifest) -> float:
-    """Percent of held-out normals whose novelty is below `novelty`."""
-    quantiles = manifest.calibration.novelty_quantiles
-    return float(sum(quantile < novelty for quantile in quantiles[1:]))
-
-
 def operating_point(point: OperatingPoint) -> str:
-    """Name, specificity, threshold and, where the manifest has it, the measured sensitivity with its interval."""
-    text = f"Operating point {point.name}: {percent(point.specificity)} of normal radiographs stay at or below {point.threshold:.4g}"
+    """Name, specificity, threshold and, where it was measured, the sensitivity with its interval."""
+    text = f"Operating point {point.name}: {percent(point.specificity)} of normal radiographs score at most "
+    text += f"{point.threshold:.4g}"
     if point.sensitivity is None:
         return ascii_text(f"{text}; its sensitivity was not measured.")
     text += f"; measured sensitivity {percent(point.sensitivity)}"
@@ -114,7 +110,10 @@ def summary(results: Sequence[tuple[str, RadiographResult]], manifest: Manifest)
         )
         return ascii_text(f"Analysis not performed on any of {radiographs}: {reasons}.")
     skipped = count - len(analysed)
-    text = f"{len(analysed)} of {radiographs} analysed, {len(above)} with a local finding above the operating point. "
+    text = (
+        f"{len(analysed)} of {radiographs} analysed, {len(above)} with a local finding above the operating "
+    )
+    text += "point. "
     text += f"Most unusual: {analysed[0][0]}. {scored(analysed[0][1], manifest)}"
     if skipped:
         text += f" {skipped} not analysed, the reason is given with each."
