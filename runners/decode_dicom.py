@@ -1,0 +1,214 @@
+"""A DICOM file to a radiograph in display brightness (PS3.3 C.7.6.3, C.11; PS3.4 N.2)."""
+
+import io
+import zlib
+from typing import Any
+
+import cv2
+from numpy.typing import NDArray
+from pydicom import config, dcmread
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from models.radiograph import Radiograph
+from models.rejection import Rejection, RejectionCode
+from runners.decode_frame import declared_size, decode_frame, reduction
+from runners.decode_picture import too_large
+from runners.decoded import Decoded, DecodeLimits, Header
+from runners.display import DisplayTransform
+
+# Hostile headers are judged here, by value; pydicom's warnings about them would only fill the log.
+config.settings.reading_validation_mode = config.IGNORE
+
+_SUPPORTED = frozenset(
+    {
+        ComputedRadiographyImageStorage,
+        DigitalXRayImageStorageForPresentation,
+        DigitalXRayImageStorageForProcessing,
+        SecondaryCaptureImageStorage,
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    }
+)
+_GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
+_COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
+
+
+def decode_dicom(data: bytes, *, limits: DecodeLimits, long_side_px: int | None) -> Decoded | Rejection:
+    """Decode a DICOM file; raises only what damaged data make a decoder raise."""
+    try:
+        dataset = read(data, limits=limits)
+    except EOFError:
+        return _truncated()
+    if isinstance(dataset, Rejection):
+        return dataset
+    if (unfit := _unfit(dataset, limits)) is not None:
+        return unfit
+    header = header_of(dataset)
+    frame = _frame(dataset)
+    if isinstance(frame, Rejection):
+        return frame
+    width, height = declared_size(frame, header.transfer_syntax_uid) or (header.columns, header.rows)
+    if width * height > limits.max_pixels:
+        return too_large(width, height, limits)
+    if (width, height) != (header.columns, header.rows):
+        return Rejection(
+            code=RejectionCode.INVALID_HEADER,
+            reason=f"{header.columns} × {header.rows} pixels by the header, {width} × {height} by the pixels",
+        )
+    steps = reduction(header.transfer_syntax_uid, max(width, height), long_side_px)
+    stored = decode_frame(frame, dataset, reduce=steps)
+    if isinstance(stored, Rejection):
+        return stored
+    if stored.ndim == 3:
+        pixels: NDArray[Any] = cv2.cvtColor(stored, cv2.COLOR_RGB2GRAY)
+    else:
+        pixels = DisplayTransform.of(dataset).apply(stored)
+    return Decoded(
+        radiograph=Radiograph(
+            pixels=pixels, source_width_px=width, source_height_px=height, polarity_known=True
+        ),
+        header=header,
+    )
+
+
+def read(data: bytes, *, limits: DecodeLimits) -> Dataset | Rejection:
+    """Parse a DICOM file, a deflated one within the limit; raises EOFError where it ends early."""
+    file = io.BytesIO(data)
+    meta = read_file_meta_info(file)  # type: ignore[arg-type]
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return dcmread(io.BytesIO(data))
+    start = data.index(b"DICM") + 4 + 12 + int(meta.FileMetaInformationGroupLength)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = inflater.decompress(data[start:], limits.max_inflated_bytes)
+    if inflater.unconsumed_tail:
+        return Rejection(
+            code=RejectionCode.TOO_LARGE,
+            reason=f"the deflated data set unfolds to more than {limits.max_inflated_bytes} bytes",
+        )
+    if not inflater.eof:
+        return _truncated()
+    dataset = read_dataset(io.BytesIO(inflated), is_implicit_VR=False, is_little_endian=True)
+    dataset.file_meta = meta
+    return dataset
+
+
+def header_of(dataset: Dataset) -> Header:
+    """The facts of a data set that was found fit."""
+
+    def text(keyword: str) -> str:
+        return str(dataset.get(keyword) or "")
+
+    spacing = dataset.get("ImagerPixelSpacing") or dataset.get("PixelSpacing")
+    return Header(
+        sop_class_uid=text("SOPClassUID"),
+        sop_instance_uid=text("SOPInstanceUID"),
+        study_instance_uid=text("StudyInstanceUID"),
+        series_instance_uid=text("SeriesInstanceUID"),
+        transfer_syntax_uid=str(dataset.file_meta.get("TransferSyntaxUID") or ""),
+        photometric_interpretation=text("PhotometricInterpretation"),
+        rows=int(dataset.Rows),
+        columns=int(dataset.Columns),
+        modality=text("Modality"),
+        view_position=text("ViewPosition"),
+        laterality=text("ImageLaterality") or text("Laterality"),
+        body_part_examined=text("BodyPartExamined"),
+        pixel_spacing_mm=_pair(spacing),
+    )
+
+
+def _pair(spacing: object) -> tuple[float, float] | None:
+    try:
+        down, across = (float(value) for value in spacing)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        return None
+    return (down, across) if down > 0 and across > 0 else None
+
+
+def _unfit(dataset: Dataset, limits: DecodeLimits) -> Rejection | None:
+    """Why the header alone rules the instance out; None when it does not."""
+    sop_class = dataset.get("SOPClassUID")
+    if sop_class not in _SUPPORTED:
+        name = getattr(sop_class, "name", "none")
+        return Rejection(
+            code=RejectionCode.UNSUPPORTED_SOP_CLASS,
+            reason=f"SOP class {name} is no radiograph: CR, DX For Presentation, Secondary Capture are read",
+        )
+    if (
+        sop_class == DigitalXRayImageStorageForProcessing
+        or dataset.get("PresentationIntentType") == "FOR PROCESSING"
+    ):
+        return Rejection(
+            code=RejectionCode.FOR_PROCESSING,
+            reason="the radiograph is For Processing: the model was made for radiographs For Presentation",
+        )
+    if "PixelData" not in dataset or not dataset.PixelData:
+        return Rejection(code=RejectionCode.NO_PIXELS, reason="the instance has no Pixel Data")
+    return _unfit_pixels(dataset, limits)
+
+
+def _unfit_pixels(dataset: Dataset, limits: DecodeLimits) -> Rejection | None:
+    missing = [
+        keyword
+        for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
+        if not dataset.get(keyword)
+    ]
+    if missing or not dataset.file_meta.get("TransferSyntaxUID"):
+        named = ", ".join(missing) or "TransferSyntaxUID"
+        return Rejection(code=RejectionCode.INVALID_HEADER, reason=f"the header lacks {named}")
+    if not _is_one_frame(dataset):
+        return Rejection(
+            code=RejectionCode.MULTI_FRAME,
+            reason="the instance has several frames: radiographs of one frame are read",
+        )
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    if rows * columns > limits.max_pixels:
+        return too_large(columns, rows, limits)
+    allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
+    photometric = dataset.PhotometricInterpretation
+    samples = int(dataset.get("SamplesPerPixel") or 1)
+    grey = photometric in _GREY and samples == 1 and allocated in (8, 16)
+    colour = photometric in _COLOUR and samples == 3 and allocated == 8
+    if not (grey or colour) or not 0 < stored <= allocated:
+        return Rejection(
+            code=RejectionCode.INVALID_HEADER,
+            reason=f"{samples} × {stored} of {allocated} bits as {photometric} is no radiograph:"
+            " grey of 8 or 16 bits or RGB of 8 is read",
+        )
+    return None
+
+
+def _is_one_frame(dataset: Dataset) -> bool:
+    try:
+        return int(dataset.get("NumberOfFrames") or 1) == 1
+    except (TypeError, ValueError):
+        return False
+
+
+def _frame(dataset: Dataset) -> bytes | Rejection:
+    """The bytes of the only frame, as they were encoded."""
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        try:
+            return next(generate_frames(dataset.PixelData, number_of_frames=1))
+        except (StopIteration, ValueError, EOFError):
+            return _truncated()
+    bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel") or 1)
+    expected = bits * int(dataset.BitsAllocated) // 8
+    if dataset.PhotometricInterpretation == "YBR_FULL_422":
+        expected = expected * 2 // 3
+    frame = bytes(dataset.PixelData)
+    return _truncated() if len(frame) < expected else frame[:expected]
+
+
+def _truncated() -> Rejection:
+    return Rejection(code=RejectionCode.TRUNCATED, reason="the DICOM file ends early: it is truncated")

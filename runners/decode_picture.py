@@ -1,0 +1,58 @@
+"""PNG and JPEG of any kind: grey of 1, 8 and 16 bits, palette, RGB, CMYK, transparent, turned by EXIF."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from models.radiograph import Radiograph
+from models.rejection import Rejection, RejectionCode
+from runners.decoded import Decoded, DecodeLimits
+
+Image.MAX_IMAGE_PIXELS = None  # our own limit is checked before any pixel is decoded, and is a setting
+_SIXTEEN_BITS = frozenset({"I;16", "I;16B", "I;16L", "I"})
+
+
+def decode_picture(data: bytes, *, limits: DecodeLimits) -> Decoded | Rejection:
+    """Decode a picture to grey; only the size is read before it is checked."""
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
+        width, height = picture.size
+        if width * height > limits.max_pixels:
+            return too_large(width, height, limits)
+        try:
+            picture.load()
+        except (OSError, SyntaxError) as error:
+            # Pillow says so in words only: "image file is truncated (59 bytes not processed)".
+            if "truncated" in str(error):
+                return Rejection(
+                    code=RejectionCode.TRUNCATED, reason="the picture ends early: the file is truncated"
+                )
+            raise
+        pixels = _grey(ImageOps.exif_transpose(picture))
+    return Decoded(
+        radiograph=Radiograph(
+            pixels=pixels,
+            source_width_px=pixels.shape[1],
+            source_height_px=pixels.shape[0],
+            polarity_known=False,
+        ),
+        header=None,
+    )
+
+
+def _grey(picture: Image.Image) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    if picture.mode in _SIXTEEN_BITS:
+        return np.asarray(picture).clip(0, 65535).astype(np.uint16)
+    if picture.mode in ("LA", "RGBA", "PA") or "transparency" in picture.info:
+        seen = picture.convert("RGBA")
+        black = Image.new("RGBA", seen.size, "black")
+        picture = Image.alpha_composite(black, seen)
+    return np.asarray(picture.convert("L"), dtype=np.uint8)
+
+
+def too_large(width: int, height: int, limits: DecodeLimits) -> Rejection:
+    return Rejection(
+        code=RejectionCode.TOO_LARGE,
+        reason=f"{width} × {height} pixels are declared, max_pixels allows {limits.max_pixels}",
+    )
