@@ -1,11 +1,12 @@
 """The colours of the anomaly map: even steps for the eye, safe for colour-blind readers.
 
-The map's range from `Calibration.map_floor` to `Calibration.map_ceiling` becomes 256 levels. Level 0 is transparent,
-so that what is ordinary among normal radiographs stays plain; the anatomy shows through every level.
+Where a map value lies among the scores of normal radiographs decides colour and opacity: what half of the normals reach
+somewhere stays transparent, so that an ordinary hand stays plain, and the anatomy shows through every colour.
 """
 
-from functools import cache
-from typing import Final
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Self
 
 import cv2
 import numpy as np
@@ -16,46 +17,89 @@ from models.package import Calibration
 Picture = NDArray[np.uint8]
 
 OUTLINE: Final = (64, 224, 255)  # of regions: far from every colour of the map, and from grey
-_MOST_OPAQUE: Final = 0.55
-_OPACITY_POWER: Final = 1.6  # low levels fade out instead of tinting a whole normal hand
-# The part of the inferno map from purple to yellow: its dark beginning would look like a shadow on the bone.
-_FIRST_COLOUR: Final = 95
-_LAST_COLOUR: Final = 240
+_MOST_OPAQUE: Final = 0.6
+_OPACITY_POWER: Final = 0.8
+# The part of the inferno map from violet to yellow: its dark beginning would look like a shadow on the bone.
+_FIRST_COLOUR: Final = 90
+_LAST_COLOUR: Final = 245
+_PERCENTILES: Final = (50, 80, 95, 100)
+_LEVELS: Final = 256
 
 
-def levels(anomaly_map: NDArray[np.float32], calibration: Calibration) -> Picture:
-    """(h, w) uint8: the map's place between floor and ceiling; saturating, NaN counts as floor."""
-    span = max(calibration.map_ceiling - calibration.map_floor, 1e-6)
-    scale = 255.0 / span
-    shift = -calibration.map_floor * scale
-    return np.asarray(cv2.addWeighted(anomaly_map, scale, anomaly_map, 0.0, shift, dtype=cv2.CV_8U), np.uint8)
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """A mark on the colour bar: position 0 (transparent) to 1 (most opaque)."""
+
+    position: float
+    label: str
 
 
-def overlay(grey: Picture, level: Picture) -> Picture:
-    """(h, w, 3) RGB: the grey radiograph with the levels drawn over it; at level 0 it stays as it is."""
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """From map values to colours. values: rising map values; positions: theirs on the colour bar, 0 to 1."""
+
+    values: tuple[float, ...]
+    positions: tuple[float, ...]
+    ticks: tuple[Tick, ...]
+
+    @classmethod
+    def of(cls, calibration: Calibration) -> Self:
+        """By percentile of the normals' scores where the map is in the score's units, else from floor to ceiling."""
+        quantiles = calibration.score_quantiles
+        if not quantiles[0] <= calibration.region_threshold <= quantiles[-1]:
+            values = (calibration.map_floor, calibration.map_ceiling)
+            return cls(values=values, positions=(0.0, 1.0), ticks=())
+        known = tuple(quantiles[percentile] for percentile in _PERCENTILES)
+        step = 1 / len(known)
+        positions = tuple(index * step for index in range(len(known) + 1))
+        ticks = (
+            Tick(position=position, label=f"{percentile}%")
+            for percentile, position in zip(_PERCENTILES, positions, strict=False)
+        )
+        ceiling = max(calibration.map_ceiling, known[-1])
+        return cls(values=(*known, ceiling), positions=positions, ticks=tuple(ticks))
+
+    def position(self, value: float) -> float:
+        return float(np.interp(value, self.values, self.positions))
+
+    def levels(self, anomaly_map: NDArray[np.float32]) -> Picture:
+        """(h, w) uint8, linear from the first to the last value, saturating."""
+        factor = (_LEVELS - 1) / max(self.values[-1] - self.values[0], 1e-6)
+        shift = -self.values[0] * factor
+        return np.asarray(
+            cv2.addWeighted(anomaly_map, factor, anomaly_map, 0.0, shift, dtype=cv2.CV_8U), np.uint8
+        )
+
+    def positions_of_levels(self) -> NDArray[np.float64]:
+        values = np.linspace(self.values[0], self.values[-1], _LEVELS)
+        return np.interp(values, self.values, self.positions)
+
+
+def overlay(grey: Picture, anomaly_map: NDArray[np.float32], scale: Scale) -> Picture:
+    """(h, w, 3) RGB: the grey radiograph with the map over it; below the scale it stays as it is."""
+    level = scale.levels(anomaly_map)
     picture = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
-    touched = np.flatnonzero(level.ravel() >= _first_visible())
-    mixed = _mixture()[level.ravel()[touched], grey.ravel()[touched]]
-    picture.reshape(-1, 3)[touched] = mixed
+    touched = np.flatnonzero(level)
+    picture.reshape(-1, 3)[touched] = _mixture(scale)[level.ravel()[touched], grey.ravel()[touched]]
     return picture
 
 
-def opacity(level: int) -> float:
-    return float(_MOST_OPAQUE * (level / 255.0) ** _OPACITY_POWER)
+def bar(width_px: int, height_px: int, grey: int) -> Picture:
+    """(h, w, 3) RGB: the colours from position 0 to 1 as they look over one grey."""
+    row = _mix(np.linspace(0, 1, width_px), np.array([grey]))
+    return np.repeat(row.reshape(1, width_px, 3), height_px, axis=0)
 
 
-@cache
-def _first_visible() -> int:
-    return next(level for level in range(256) if opacity(level) >= 0.02)
-
-
-@cache
-def _mixture() -> Picture:
+@lru_cache(maxsize=8)
+def _mixture(scale: Scale) -> Picture:
     """(256 levels, 256 greys, 3): every possible result, so that drawing is one look-up per pixel."""
-    ramp = np.linspace(_FIRST_COLOUR, _LAST_COLOUR, 256).round().astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB).reshape(
-        256, 1, 3
-    )
-    opaque = np.array([opacity(level) for level in range(256)]).reshape(256, 1, 1)
-    greys = np.arange(256).reshape(1, 256, 1)
-    return np.asarray((greys * (1 - opaque) + colours * opaque).round(), np.uint8)
+    return _mix(scale.positions_of_levels(), np.arange(256))
+
+
+def _mix(positions: NDArray[np.float64], greys: NDArray[np.integer]) -> Picture:
+    """(positions, greys, 3)"""
+    ramp = (_FIRST_COLOUR + positions * (_LAST_COLOUR - _FIRST_COLOUR)).round().astype(np.uint8)
+    inferno = cv2.applyColorMap(ramp.reshape(-1, 1), cv2.COLORMAP_INFERNO)
+    colours = cv2.cvtColor(inferno, cv2.COLOR_BGR2RGB).reshape(-1, 1, 3)
+    opacity = (_MOST_OPAQUE * positions**_OPACITY_POWER).reshape(-1, 1, 1)
+    return np.asarray((greys.reshape(1, -1, 1) * (1 - opacity) + colours * opacity).round(), np.uint8)

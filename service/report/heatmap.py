@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from models.package import Manifest
-from service.contract import RadiographResult, Region
-from service.report.colours import OUTLINE, Picture, levels, overlay
+from service.contract import RadiographResult
+from service.report.colours import OUTLINE, Picture, Scale, overlay
 from service.report.lettering import typeface
 from service.report.strips import banner, legend
 from skiagraph.settings.report import ReportSettings
@@ -36,9 +36,9 @@ def draw(
     """
     width, height = drawn_size(display.shape[1], display.shape[0], settings.heatmap_long_side_px)
     grey = _resized(display, width, height)
-    level = levels(_resized(anomaly_map, width, height), manifest.calibration)
-    radiograph = overlay(grey, level)
-    _outline(radiograph, result.regions, width / max(source_width_px, 1), height / max(source_height_px, 1))
+    scale = Scale.of(manifest.calibration)
+    radiograph = overlay(grey, _resized(anomaly_map, width, height), scale)
+    _outline(radiograph, result, width / max(source_width_px, 1), height / max(source_height_px, 1))
     above = banner(width, height, result, manifest, settings)
     below = legend(width, height, result, manifest)
     return np.concatenate([above, radiograph, below])
@@ -63,11 +63,11 @@ def _resized(image: NDArray[Pixels], width: int, height: int) -> NDArray[Pixels]
     return cv2.resize(image, (width, height), interpolation=how).astype(image.dtype, copy=False)
 
 
-def _outline(picture: Picture, regions: tuple[Region, ...], scale_x: float, scale_y: float) -> None:
+def _outline(picture: Picture, result: RadiographResult, scale_x: float, scale_y: float) -> None:
     """A thin frame around each region, its rank outside the corner; the worst is drawn last, on top."""
     size = max(14, round(max(picture.shape[:2]) / 52))
-    line = max(1, round(size / 10))
-    for rank, region in reversed(list(enumerate(regions, start=1))):
+    line = max(1, round(size / 10)) if result.abnormal else 1
+    for rank, region in reversed(list(enumerate(result.regions, start=1))):
         left, top = round(region.x * scale_x), round(region.y * scale_y)
         right, bottom = (
             round((region.x + region.width) * scale_x),

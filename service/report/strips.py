@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 from models.package import Manifest
 from service.contract import RadiographResult
 from service.report import words
-from service.report.colours import OUTLINE, Picture, overlay
-from service.report.lettering import Colour, lines, typeface, write
+from service.report.colours import OUTLINE, Picture, Scale, bar
+from service.report.lettering import Colour, lines, write
 from skiagraph.settings.report import ReportSettings
 
 _GROUND: Final[Colour] = (16, 16, 18)
@@ -45,19 +45,24 @@ def banner(
     if settings.research_use_only:
         paragraphs.append((words.RESEARCH, _WARNING))
     paragraphs.append((words.scored(result, manifest), _PLAIN))
+    if unusual := words.unusual_positioning(result, manifest):
+        paragraphs.append((unusual, _QUIET))
     return _paragraphs(style, paragraphs)
 
 
 def legend(width_px: int, height_px: int, result: RadiographResult, manifest: Manifest) -> Picture:
     """The strip below: the colour bar with its meaning, operating point, model, version and engine."""
     style = _Style.of(width_px, height_px)
+    scale = Scale.of(manifest.calibration)
     model = result.model
     paragraphs: list[tuple[str, Colour]] = []
     if result.operating_point is not None:
         paragraphs.append((words.operating_point(result.operating_point), _PLAIN))
     identity = f"Model {model.name} {model.version} ({words.engine(model)}). {words.HEATMAP_IS}"
     paragraphs.append((words.ascii_text(identity), _QUIET))
-    return np.vstack([_colour_bar(style, manifest), _paragraphs(style, paragraphs)])
+    return np.vstack(
+        [_colour_bar(style, scale, manifest.calibration.region_threshold), _paragraphs(style, paragraphs)]
+    )
 
 
 def _paragraphs(style: _Style, paragraphs: list[tuple[str, Colour]]) -> Picture:
@@ -73,29 +78,27 @@ def _paragraphs(style: _Style, paragraphs: list[tuple[str, Colour]]) -> Picture:
     return np.asarray(paper, np.uint8)
 
 
-def _colour_bar(style: _Style, manifest: Manifest) -> Picture:
-    """A bar as the colours look over mid-grey, what its ends mean, and from where regions are outlined."""
-    calibration = manifest.calibration
-    bar_height = round(style.size_px * 0.9)
-    bar_width = round(style.width_px * 0.3)
-    level = np.tile(np.linspace(0, 255, bar_width).astype(np.uint8), (bar_height, 1))
-    bar = overlay(np.full_like(level, _BAR_GREY), level)
-    paper = style.paper(round(style.size_px * 1.35) + style.pad_px)
-    top = (paper.height - bar_height) // 2
-    left = style.pad_px * 2 + round(typeface(style.size_px).getlength(words.BAR_LOW))
-    write(paper, (style.pad_px, paper.height / 2), words.BAR_LOW, style.size_px, _PLAIN, "lm")
-    paper.paste(Image.fromarray(bar), (left, top))
-    span = max(calibration.map_ceiling - calibration.map_floor, 1e-6)
-    share = (calibration.region_threshold - calibration.map_floor) / span
-    if 0 <= share <= 1:
-        tick = left + round(share * (bar_width - 1))
-        ImageDraw.Draw(paper).line([(tick, top - 2), (tick, top + bar_height + 1)], fill=OUTLINE, width=2)
-    write(
-        paper,
-        (left + bar_width + style.pad_px, paper.height / 2),
-        words.BAR_HIGH,
-        style.size_px,
-        _PLAIN,
-        "lm",
-    )
+def _colour_bar(style: _Style, scale: Scale, region_threshold: float) -> Picture:
+    """The bar, what its colours mean, and from where on regions are outlined."""
+    bar_height = round(style.size_px * 0.8)
+    bar_width = style.width_px - 2 * style.pad_px
+    step = round(style.size_px * 1.35)
+    paper = style.paper(2 * step + bar_height + style.pad_px)
+    write(paper, (style.pad_px, style.pad_px // 2), words.bar(bool(scale.ticks)), style.size_px, _PLAIN)
+    top = style.pad_px // 2 + step
+    paper.paste(Image.fromarray(bar(bar_width, bar_height, _BAR_GREY)), (style.pad_px, top))
+    pen = ImageDraw.Draw(paper)
+    marks = [(tick.position, tick.label, _QUIET) for tick in scale.ticks]
+    outlined = scale.position(region_threshold)
+    marks = [
+        (position, label, colour) for position, label, colour in marks if abs(position - outlined) > 0.01
+    ]
+    label = next((tick.label for tick in scale.ticks if abs(tick.position - outlined) <= 0.01), "")
+    marks.append((outlined, f"{label} outlined".strip(), OUTLINE))
+    for position, text, colour in marks:
+        x = style.pad_px + round(position * (bar_width - 1))
+        pen.line([(x, top - 1), (x, top + bar_height + 3)], fill=colour, width=2)
+        write(
+            paper, (x, top + bar_height + 4), text, style.size_px, colour, "la" if position < 0.02 else "ma"
+        )
     return np.asarray(paper, np.uint8)

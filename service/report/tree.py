@@ -169,6 +169,8 @@ def _scored(
         rank = percentile(result.novelty, manifest.calibration.novelty_quantiles)
         measurements.append(_ranked(codes.NOVELTY, result.novelty, rank, manifest))
     comments = [words.scored(result, manifest)]
+    if unusual := words.unusual_positioning(result, manifest):
+        comments.append(unusual)
     if result.operating_point is not None:
         threshold = float(result.operating_point.threshold)
         measurements.append(Measurement(codes.THRESHOLD, threshold, codes.NO_UNITS))
@@ -250,9 +252,7 @@ def _ranked(name: Code, value: float, rank: float | None, manifest: Manifest) ->
         relationship_type=RelationshipTypeValues.HAS_PROPERTIES,
     )
     calibration = manifest.calibration
-    population = words.ascii_text(
-        f"{calibration.normals} normal radiographs held out from training. {calibration.statement}"
-    )
+    population = words.ascii_text(f"{calibration.normals} normal radiographs. {calibration.statement}")
     properties = MeasurementProperties(
         measurement_statistical_properties=MeasurementStatisticalProperties([ranking], description=population)
     )

@@ -4,9 +4,11 @@ A score says how unlike normal radiographs something looks, never what it is: no
 Sentences are ASCII, so that they can be written in every character set that a source may declare.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
+from models.findings import percentile
 from models.package import Manifest
 from service.contract import ModelIdentity, OperatingPoint, RadiographResult, Status
 
@@ -19,8 +21,7 @@ GATE_OFF: Final = (
     "The check that a radiograph shows a hand was switched off for this study by a rule for test patients."
 )
 HEATMAP_IS: Final = "Drawn over a copy of the radiograph: read the original."
-BAR_LOW: Final = "like normal"
-BAR_HIGH: Final = "unlike normal; outlined from the mark on"
+_UNUSUAL_PERCENTILE: Final = 95.0
 _TYPOGRAPHY: Final = str.maketrans(
     dict(zip("–—‑−×“”‘’\u00a0", "----x\"\"'' ", strict=True)) | {"≥": ">=", "≤": "<=", "±": "+/-", "…": "..."}
 )
@@ -32,8 +33,17 @@ def ascii_text(text: str) -> str:
 
 
 def percent(share: float) -> str:
-    """0.95 as `95 %`, 0.975 as `97.5 %`."""
-    return f"{100 * share:.3g} %"
+    """0.95 as `95%`, 0.975 as `97.5%`: no space, so that no line breaks before the sign."""
+    return f"{100 * share:.3g}%"
+
+
+def bar(by_percentile: bool) -> str:
+    """What the colour bar shows."""
+    return (
+        "Normal radiographs that nowhere reach this colour:"
+        if by_percentile
+        else "Like normal to unlike normal:"
+    )
 
 
 def image_comments(research_use_only: bool) -> str:
@@ -55,12 +65,23 @@ def verdict(result: RadiographResult) -> str:
     )
 
 
-def rank_among_normals(percentile: float, manifest: Manifest) -> str:
-    """Where a score lies among the held-out normals; never "100 %", which no sample can show."""
-    normals = manifest.calibration.normals
-    if percentile >= 100:
+def rank_among_normals(rank: float, normals: int) -> str:
+    """Where a value lies among normals, rounded down: no sample can show "higher than 100%"."""
+    if rank >= 100:
         return f"higher than all {normals} normal radiographs it was compared with"
-    return f"higher than {percentile:.0f} % of {normals} normal radiographs"
+    if rank < 1:
+        return f"lower than nearly all of {normals} normal radiographs"
+    return f"higher than {math.floor(rank)}% of {normals} normal radiographs"
+
+
+def unusual_positioning(result: RadiographResult, manifest: Manifest) -> str:
+    """A sentence where positioning or technique is rarer than in 95% of normals, else empty."""
+    if result.novelty is None:
+        return ""
+    rank = percentile(result.novelty, manifest.calibration.novelty_quantiles)
+    if rank < _UNUSUAL_PERCENTILE:
+        return ""
+    return f"Unusual positioning or technique: {rank_among_normals(rank, manifest.calibration.normals)}."
 
 
 def operating_point(point: OperatingPoint) -> str:
@@ -71,7 +92,7 @@ def operating_point(point: OperatingPoint) -> str:
         return ascii_text(f"{text}; its sensitivity was not measured.")
     text += f"; measured sensitivity {percent(point.sensitivity)}"
     if point.sensitivity_low is not None and point.sensitivity_high is not None:
-        text += f" (95 % interval {percent(point.sensitivity_low)} to {percent(point.sensitivity_high)})"
+        text += f" (95% interval {percent(point.sensitivity_low)} to {percent(point.sensitivity_high)})"
     if point.sensitivity_statement:
         text += f", {point.sensitivity_statement}"
     return ascii_text(text.rstrip(".") + ".")
@@ -91,7 +112,7 @@ def scored(result: RadiographResult, manifest: Manifest) -> str:
     """One radiograph's result as a sentence."""
     text = f"{verdict(result)}: score {result.score or 0.0:.4g}"
     if result.percentile is not None:
-        text += f", {rank_among_normals(result.percentile, manifest)}"
+        text += f", {rank_among_normals(result.percentile, manifest.calibration.normals)}"
     count = len(result.regions)
     if count:
         text += f"; {count} region{'s' if count > 1 else ''} marked"
