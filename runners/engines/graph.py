@@ -46,3 +46,11 @@ def gate_graph(package: ModelPackage) -> Graph:
         input_shape=(1, gate.thumbnail_px, gate.thumbnail_px),
         outputs={"probabilities": (len(gate.classes),)},
     )
+
+
+def package_graphs(package: ModelPackage) -> list[Graph]:
+    """Every graph the package holds."""
+    graphs = [gate_graph(package), model_graph(package)]
+    if HALF_PRECISION in package.manifest.files_sha256:
+        graphs.append(model_graph(package, half_precision=True))
+    return graphs
