@@ -17,7 +17,8 @@ _MOST_REGIONS = 5
 class Finding:
     """What the model says of one radiograph; percentiles are 0..100 among held-out normals.
 
-    abnormal: `score` is above the operating point; `novelty` (unusual positioning or technique) never changes it.
+    abnormal: `score` is above the operating point; `novelty` (unusual positioning or technique) never
+    changes it.
     """
 
     score: float

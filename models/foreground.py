@@ -11,11 +11,13 @@ MaskArray = NDArray[np.uint8]
 
 _FLOODED = 0.75  # a larger share of the radiograph than this is background taken for patient
 _LOST = 0.02  # and less than this is hardly a limb
-_KEPT = 0.12  # a component this large relative to the largest belongs to the patient too (a second hand, a finger)
+# A component this large relative to the largest belongs to the patient too (a second hand, a finger)
+_KEPT = 0.12
 _RIM = 0.012  # of the longer side: cleared along the edges while components are told apart
 _EDGE = 0.10  # a component nearer to an edge than this is a film border
 
-# Soft tissue is much darker than bone: the logarithm tells it from air, the gentler curves are for grey backgrounds.
+# Soft tissue is much darker than bone: the logarithm tells it from air, the gentler curves are for grey
+# backgrounds.
 _CURVES: tuple[Callable[[FloatArray], FloatArray], ...] = (
     lambda grey: np.log1p(30 * grey),
     np.sqrt,
@@ -24,7 +26,8 @@ _CURVES: tuple[Callable[[FloatArray], FloatArray], ...] = (
 
 
 def foreground_mask(work: FloatArray) -> MaskArray:
-    """(h, w) mask 0/1 of the limb; all ones when no threshold separates one (a limb that fills the radiograph)."""
+    """(h, w) mask 0/1 of the limb; all ones when no threshold separates one (a limb that fills the
+    radiograph)."""
     low, high = np.percentile(work, (1, 99.5))
     grey = np.clip((cv2.GaussianBlur(work, (0, 0), 1.5) - low) / max(high - low, 1e-6), 0, 1)
     for curve in _CURVES:
@@ -55,8 +58,9 @@ def _largest_parts(mask: MaskArray) -> MaskArray:
     areas[inner < 0.1 * areas] = 0  # lies along the edges: what is left of a film border
     kept = np.isin(labels, 1 + np.flatnonzero(areas >= max(1, _KEPT * areas.max()))).astype(np.uint8)
     reach = 2 * int(np.ceil(_RIM * max(mask.shape))) + 3
-    rim_of_limb = cv2.dilate(kept, np.ones((reach, reach), np.uint8)) & mask & rim
-    closed = cv2.morphologyEx(kept | rim_of_limb.astype(np.uint8), cv2.MORPH_CLOSE, _disc(7 * unit))
+    beside = np.asarray(cv2.dilate(kept, np.ones((reach, reach), np.uint8)), np.uint8)
+    rim_of_limb = beside & mask & rim.astype(np.uint8)
+    closed = np.asarray(cv2.morphologyEx(kept | rim_of_limb, cv2.MORPH_CLOSE, _disc(7 * unit)), np.uint8)
     return np.asarray(cv2.dilate(_without_small_holes(closed), _disc(3 * unit)), np.uint8)
 
 
@@ -65,7 +69,7 @@ def _without_small_holes(mask: MaskArray) -> MaskArray:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] < 0.01 * mask.size
     small[0] = False
-    return (mask | small[labels]).astype(np.uint8)
+    return np.asarray(mask | small[labels], np.uint8)
 
 
 def _distance_to_edge(shape: tuple[int, ...]) -> FloatArray:

@@ -1,7 +1,8 @@
 """From a decoded radiograph to what the network is shown, with an exact way back.
 
 Each step is a function of its own and each can be switched off by the manifest's `geometry`:
-polarity, border crop, foreground mask, bounding box, letterbox. Everything but the last resize works on a small copy.
+polarity, border crop, foreground mask, bounding box, letterbox. Everything but the last resize works on a
+small copy.
 """
 
 from collections.abc import Mapping
@@ -39,7 +40,9 @@ class GeometrySpec:
         """The spec of a manifest's `geometry`; ValueError names an unknown key."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise ValueError(f"geometry has no step {', '.join(unknown)}: it knows {', '.join(sorted(known))}")
+            raise ValueError(
+                f"geometry has no step {', '.join(unknown)}: it knows {', '.join(sorted(known))}"
+            )
         return cls(**values)  # type: ignore[arg-type]
 
 
@@ -64,8 +67,9 @@ class Geometry:
 
     def to_model(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """(…, 2) points x, y from source pixels to pixels of the network's square."""
-        scaled: NDArray[np.float64] = np.asarray(points, np.float64) * (self.scale_x, self.scale_y)
-        return scaled + (self.offset_x, self.offset_y)
+        scale, offset = (self.scale_x, self.scale_y), np.array((self.offset_x, self.offset_y))
+        model: NDArray[np.float64] = np.asarray(points, np.float64) * scale + offset
+        return model
 
     def to_source(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """(…, 2) points x, y from pixels of the network's square to source pixels."""
@@ -73,7 +77,8 @@ class Geometry:
         return moved / (self.scale_x, self.scale_y)
 
     def map_to_source(self, anomaly_map: NDArray[np.floating]) -> FloatArray:
-        """(h, w) map of the square, resampled to (source_height_px, source_width_px); zero outside its content."""
+        """(h, w) map of the square, resampled to (source_height_px, source_width_px); zero outside its
+        content."""
         height, width = anomaly_map.shape
         across, down = width / self.input_px, height / self.input_px
         # Pixel centres lie at + .5 in edge coordinates: from the centres of the source to those of the map.
@@ -83,13 +88,14 @@ class Geometry:
                 [0, self.scale_y * down, (0.5 * self.scale_y + self.offset_y) * down - 0.5],
             ]
         )
-        mapped: FloatArray = cv2.warpAffine(
+        warped = cv2.warpAffine(
             np.ascontiguousarray(anomaly_map, np.float32),
             matrix,
             (self.source_width_px, self.source_height_px),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
+        mapped = np.asarray(warped, np.float32)
         corners = np.array([(self.content_x, self.content_y), (self._content_right, self._content_bottom)])
         (left, top), (right, bottom) = np.rint(self.to_source(corners)).astype(int)
         mapped[: max(0, top)] = 0
@@ -138,7 +144,9 @@ def model_input(radiograph: Radiograph, *, input_px: int, spec: GeometrySpec) ->
     pixels = radiograph.pixels
     work = shrink(pixels, _WORK_PX)
     if is_blank(work, full_range=np.iinfo(pixels.dtype).max):
-        return Rejection(code=RejectionCode.BLANK, reason="the radiograph is blank: all of it has one brightness")
+        return Rejection(
+            code=RejectionCode.BLANK, reason="the radiograph is blank: all of it has one brightness"
+        )
     inverted = spec.invert and not radiograph.polarity_known and is_inverted(work)
     if inverted:
         work = _flip_grey(work, pixels)
@@ -166,7 +174,8 @@ def is_blank(work: FloatArray, *, full_range: float) -> bool:
 
 
 def is_inverted(work: FloatArray) -> bool:
-    """True when bone seems dark: border ring and mean are both above mid-grey (a PNG or JPEG of unknown polarity)."""
+    """True when bone seems dark: border ring and mean are both above mid-grey (a PNG or JPEG of unknown
+    polarity)."""
     low, high = np.percentile(work, (0.5, 99.5))
     middle = (low + high) / 2
     ring = max(1, min(work.shape) // 16)
@@ -177,7 +186,8 @@ def is_inverted(work: FloatArray) -> bool:
 
 
 def exposed_frame(work: FloatArray) -> Box:
-    """The radiograph without bright film or collimator strips along its edges, at most a sixth from each side."""
+    """The radiograph without bright film or collimator strips along its edges, at most a sixth from each
+    side."""
     low, high = np.percentile(work, (1, 99.5))
     bright = work > low + 0.75 * (high - low)
     height, width = work.shape
@@ -188,7 +198,8 @@ def exposed_frame(work: FloatArray) -> Box:
 
 
 def padded_box(mask: MaskArray, *, margin: float, frame: Box) -> Box:
-    """The mask's bounding box, widened by `margin` of its longer side within `frame`; the frame if there is none."""
+    """The mask's bounding box, widened by `margin` of its longer side within `frame`; the frame if there is
+    none."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if rows.size == 0:
         return frame
@@ -212,7 +223,9 @@ def _letterbox(
     x, y = (input_px - width) // 2, (input_px - height) // 2
     part = pixels[cut.top : cut.bottom, cut.left : cut.right]
     shown = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
-    grey = stretch(_flip_grey(shown.astype(np.float32), pixels) if inverted else shown.astype(np.float32), spec)
+    grey = stretch(
+        _flip_grey(shown.astype(np.float32), pixels) if inverted else shown.astype(np.float32), spec
+    )
     shown_mask = cv2.resize(
         mask[box.top : box.bottom, box.left : box.right].astype(np.float32), (width, height)
     )
@@ -267,7 +280,8 @@ def _whole(work: FloatArray) -> Box:
 
 
 def _strip(bright: NDArray[np.bool_]) -> int:
-    """Length of the bright strip that starts within a fiftieth of the edge; 0 when it is longer than a sixth."""
+    """Length of the bright strip that starts within a fiftieth of the edge; 0 when it is longer than a
+    sixth."""
     hits = np.flatnonzero(bright[: len(bright) // 6])
     if hits.size == 0 or hits[0] > len(bright) // 50:
         return 0

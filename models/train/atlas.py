@@ -10,7 +10,7 @@ from torch.nn import functional as F
 ATLAS_HEIGHT, ATLAS_WIDTH = 96, 48
 THUMB_HEIGHT, THUMB_WIDTH = 32, 16
 _LIKE = 12  # look-alikes whose logits are the background of a radiograph
-_NEAR = 5  # nearest normals whose distance is the novelty
+NEAR = 5  # nearest normals whose distance is the novelty
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,7 +23,8 @@ class Atlas:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BoxWeights:
-    """down (n, rows, h) and across (n, columns, w): interpolation of the mask's box as two matrix products."""
+    """down (n, rows, h) and across (n, columns, w): interpolation of the mask's box as two matrix
+    products."""
 
     down: Tensor
     across: Tensor
@@ -72,7 +73,9 @@ def _inverse_weights(profile: Tensor, cells: int) -> Tensor:
     first, last = _extent(profile)
     position = torch.arange(profile.shape[1], dtype=profile.dtype) + 0.5
     place = (position - first) / (last - first) * cells - 0.5
-    weight = F.relu(1 - (place.clamp(0, cells - 1).unsqueeze(2) - torch.arange(cells, dtype=profile.dtype)).abs())
+    weight = F.relu(
+        1 - (place.clamp(0, cells - 1).unsqueeze(2) - torch.arange(cells, dtype=profile.dtype)).abs()
+    )
     return weight / weight.sum(dim=2, keepdim=True).clamp(min=1e-6)
 
 
@@ -93,7 +96,8 @@ def squared_distances(queries: Tensor, rows: Tensor) -> Tensor:
 class AtlasScore(nn.Module):
     """Logits against those of look-alike normals.
 
-    Kept in half precision: 270 radiographs take 2.6 MB, and the rounding is far below the spread between normals.
+    Kept in half precision: 270 radiographs take 2.6 MB, and the rounding is far below the spread between
+    normals.
     """
 
     thumbnails: Tensor
@@ -109,7 +113,7 @@ class AtlasScore(nn.Module):
         distances = squared_distances(thumb, self.thumbnails.float())
         nearest, chosen = torch.topk(distances, _LIKE, dim=1, largest=False, sorted=True)
         alike = self.logits[chosen].float()
-        novelty = nearest[:, :_NEAR].sqrt().mean(dim=1)
+        novelty = nearest[:, :NEAR].sqrt().mean(dim=1)
         return z_map(logit, alike, mask), novelty
 
 

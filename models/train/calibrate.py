@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from models.package import Calibration, OperatingPoint
 from models.train.atlas import (
-    _NEAR,
     ATLAS_HEIGHT,
     ATLAS_WIDTH,
+    NEAR,
     Atlas,
     box_weights,
     neighbours,
@@ -58,7 +58,7 @@ def build_atlas(seen: Evidence) -> Atlas:
 def hold_out(seen: Evidence, atlas: Atlas, groups: Sequence[str]) -> HeldOut:
     """Each normal of the atlas scored as if its group were not in it."""
     distances, chosen = neighbours(atlas.thumbnails, groups)
-    novelty = distances[:, :_NEAR].sqrt().mean(dim=1)
+    novelty = distances[:, :NEAR].sqrt().mean(dim=1)
     maps, scores = [], []
     for start in range(0, len(seen.logit), _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -86,7 +86,8 @@ def calibrate(held_out: HeldOut) -> Calibration:
         map_ceiling=float(np.percentile(peaks, 99)),
         normals=len(held_out.score),
         statement=(
-            f"{len(held_out.score)} normal hand radiographs (FracAtlas, train), each compared only with normals of "
+            f"{len(held_out.score)} normal hand radiographs (FracAtlas, train), each compared only with "
+            f"normals of "
             "other groups; the networks have seen them, free of defects, in training. "
             "A region is where the map exceeds the 80th percentile of the normals' scores."
         ),
@@ -111,7 +112,8 @@ def operating_points(
                 sensitivity_low=estimate.low,
                 sensitivity_high=estimate.high,
                 statement=(
-                    f"{estimate.n} fractured hand radiographs of FracAtlas without casts and hardware (validation)"
+                    f"{estimate.n} fractured hand radiographs of FracAtlas without casts and hardware "
+                    f"(validation)"
                 ),
             )
         )

@@ -25,7 +25,8 @@ class Batch:
 def make_batch(
     tensors: ByteArray, weights: NDArray[np.float64], *, size: int, crop_px: int, rng: np.random.Generator
 ) -> Batch:
-    """`size` crops drawn from (n, 2, S, S) bytes with probabilities `weights`; 70 % carry one or two defects."""
+    """`size` crops drawn from (n, 2, S, S) bytes with probabilities `weights`; 70 % carry one or two
+    defects."""
     batch = np.zeros((3, size, 1, crop_px, crop_px), np.float32)
     for index in range(size):
         first, second = rng.choice(len(tensors), size=2, p=weights)
@@ -52,7 +53,7 @@ def _augmented_crop(
     for _attempt in range(6):
         centre = rng.uniform(0.12 * size, 0.88 * size, 2)
         matrix = cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), angle, zoom)
-        matrix[:, 2] += crop_px / 2 - centre
+        matrix = matrix + np.array([[0, 0, crop_px / 2 - centre[0]], [0, 0, crop_px / 2 - centre[1]]])
         for channel, flag in ((0, cv2.INTER_LINEAR), (1, cv2.INTER_NEAREST)):
             crop[channel] = cv2.warpAffine(tensor[channel], matrix, (crop_px, crop_px), flags=flag)
         if crop[1].mean() > 255 * _SHOWN:
@@ -67,6 +68,6 @@ def _exposed(root: FloatArray, mask: FloatArray, rng: np.random.Generator) -> Fl
     """Another exposure: brightness curve, contrast, a little noise and blur."""
     curved = np.clip(root, 0, 1) ** float(np.exp(rng.normal(0, 0.15))) * float(rng.uniform(0.85, 1.1))
     if rng.random() < 0.3:
-        curved = cv2.GaussianBlur(curved, (0, 0), float(rng.uniform(0.4, 0.9)))
+        curved = np.asarray(cv2.GaussianBlur(curved, (0, 0), float(rng.uniform(0.4, 0.9))), np.float32)
     noisy = curved + rng.normal(0, rng.uniform(0, 0.012), root.shape)
     return np.clip(noisy, 0, 1).astype(np.float32) * mask

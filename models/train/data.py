@@ -23,7 +23,8 @@ MULTI_VIEW = "multi_view_or_overlap"
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One labelled radiograph. boxes: (n, 4) xmin, ymin, xmax, ymax in source pixels. group: never split it."""
+    """One labelled radiograph. boxes: (n, 4) xmin, ymin, xmax, ymax in source pixels. group: never split
+    it."""
 
     path: Path
     split: Literal["train", "val"]
@@ -40,7 +41,8 @@ class Sample:
 
 
 def read_fracatlas(folder: Path) -> list[Sample]:
-    """The arm radiographs (FracAtlas region `hand`) of `labels.csv` and `boxes.csv`; DataError when absent."""
+    """The arm radiographs (FracAtlas region `hand`) of `labels.csv` and `boxes.csv`; DataError when
+    absent."""
     boxes: dict[str, list[tuple[float, float, float, float]]] = {}
     for row in _rows(folder / "boxes.csv"):
         corners = (float(row["xmin"]), float(row["ymin"]), float(row["xmax"]), float(row["ymax"]))
@@ -81,7 +83,8 @@ def read_other_regions(folder: Path) -> list[Sample]:
 
 
 def in_fold(group: str, *, fold: int, folds: int) -> bool:
-    """Whether a group belongs to one of `folds` folds: by a hash, so that it never depends on the file order."""
+    """Whether a group belongs to one of `folds` folds: by a hash, so that it never depends on the file
+    order."""
     return int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) % folds == fold
 
 
@@ -102,7 +105,8 @@ def load_input(path: Path, *, input_px: int, spec: GeometrySpec) -> ModelInput:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inputs:
-    """Many radiographs as the network sees them: (n, 2, S, S) uint8, square root of grey × 255 and mask × 255."""
+    """Many radiographs as the network sees them: (n, 2, S, S) uint8, square root of grey × 255 and mask ×
+    255."""
 
     samples: tuple[Sample, ...]
     tensors: ByteArray
@@ -113,7 +117,7 @@ class Inputs:
 
     def batch(self, indices: Sequence[int] | slice) -> NDArray[np.float32]:
         """(k, 2, S, S) float32 in the form `model.onnx` takes."""
-        picked = self.tensors[indices].astype(np.float32) / 255
+        picked: NDArray[np.float32] = self.tensors[indices].astype(np.float32) / np.float32(255)
         picked[:, 0] **= 2
         return picked
 

@@ -1,6 +1,7 @@
 """Synthetic defects for normal bone: what a network learns to point at, drawn from a seeded generator.
 
-Every defect takes a crop (h, w) float32 (square root of grey, 0..1), a place on bone and returns the changed crop.
+Every defect takes a crop (h, w) float32 (square root of grey, 0..1), a place on bone and returns the
+changed crop.
 Where it changed visibly is the label, so a defect that vanishes teaches nothing.
 """
 
@@ -36,7 +37,8 @@ class Planted:
 def plant(
     crop: FloatArray, mask: FloatArray, donor: FloatArray, *, count: int, rng: np.random.Generator
 ) -> Planted:
-    """`count` defects on the bone of a crop; fewer when there is no bone. donor: another crop to paste from."""
+    """`count` defects on the bone of a crop; fewer when there is no bone. donor: another crop to paste
+    from."""
     changed = crop
     label = np.zeros_like(crop)
     for _ in range(count):
@@ -93,7 +95,8 @@ def _visible_change(before: FloatArray, after: FloatArray) -> FloatArray:
     return np.asarray(cv2.dilate(grown, np.ones((3, 3), np.uint8)), np.float32)
 
 
-# ---- fracture lines ------------------------------------------------------------------------------------------
+# ---- fracture lines
+# ------------------------------------------------------------------------------------------
 
 
 def _crossing_angle(place: Place, rng: np.random.Generator) -> float:
@@ -109,7 +112,9 @@ def _polyline(place: Place, angle: float, length: float, rng: np.random.Generato
     wobble = np.cumsum(rng.normal(0, rng.uniform(0.2, 1.3), steps))
     wobble -= wobble[steps // 2]
     cos, sin = np.cos(angle), np.sin(angle)
-    return np.stack([place.x + position * cos - wobble * sin, place.y + position * sin + wobble * cos], axis=1)
+    return np.stack(
+        [place.x + position * cos - wobble * sin, place.y + position * sin + wobble * cos], axis=1
+    )
 
 
 def _line_image(
@@ -135,7 +140,8 @@ def _fracture_line(crop: FloatArray, place: Place, _: FloatArray, rng: np.random
     return crop + depth * picture * (0.15 + 0.85 * place.bone)
 
 
-# ---- displaced, angulated, impacted fragments ------------------------------------------------------------------
+# ---- displaced, angulated, impacted fragments
+# ------------------------------------------------------------------
 
 
 def _across_and_along(
@@ -150,7 +156,9 @@ def _across_and_along(
     return t.astype(np.float32), (s + ragged).astype(np.float32)
 
 
-def _displaced_fragment(crop: FloatArray, place: Place, _: FloatArray, rng: np.random.Generator) -> FloatArray:
+def _displaced_fragment(
+    crop: FloatArray, place: Place, _: FloatArray, rng: np.random.Generator
+) -> FloatArray:
     """One side of a break shifted and tilted, the gap dark or the overlap dense."""
     angle = _crossing_angle(place, rng)
     t, s = _across_and_along(crop.shape, place, angle, rng)
@@ -193,7 +201,9 @@ def _cortical_bulge(crop: FloatArray, place: Place, _: FloatArray, rng: np.rando
     cos, sin = np.cos(place.along), np.sin(place.along)
     u = (columns - place.x) * cos + (rows - place.y) * sin
     v = -(columns - place.x) * sin + (rows - place.y) * cos
-    push = float(rng.choice([-1, 1]) * rng.uniform(1.5, 4.5)) * np.exp(-((u / along) ** 2) - (v / across) ** 2)
+    push = float(rng.choice([-1, 1]) * rng.uniform(1.5, 4.5)) * np.exp(
+        -((u / along) ** 2) - (v / across) ** 2
+    )
     return _remap(crop, -push * sin, push * cos)
 
 
@@ -203,7 +213,8 @@ def _remap(crop: FloatArray, move_x: NDArray[np.floating], move_y: NDArray[np.fl
     return np.asarray(cv2.remap(crop, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101), np.float32)
 
 
-# ---- densities, pasted and smoothed patches --------------------------------------------------------------------
+# ---- densities, pasted and smoothed patches
+# --------------------------------------------------------------------
 
 
 def _soft_shape(shape: tuple[int, ...], place: Place, size: float, rng: np.random.Generator) -> FloatArray:
@@ -211,9 +222,7 @@ def _soft_shape(shape: tuple[int, ...], place: Place, size: float, rng: np.rando
     angles = np.linspace(0, 2 * np.pi, 9)[:-1]
     radii = size * rng.uniform(0.45, 1.2, 8)
     stretch = rng.uniform(0.5, 1.0)
-    corners = np.stack(
-        [place.x + radii * np.cos(angles), place.y + stretch * radii * np.sin(angles)], axis=1
-    )
+    corners = np.stack([place.x + radii * np.cos(angles), place.y + stretch * radii * np.sin(angles)], axis=1)
     picture = np.zeros(shape, np.float32)
     cv2.fillPoly(picture, [np.rint(corners).astype(np.int32)], 1.0)
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 2.5)), np.float32)
@@ -229,7 +238,10 @@ def _chip(crop: FloatArray, place: Place, _: FloatArray, rng: np.random.Generato
     """A small dense fragment lying beside the bone."""
     away = float(rng.choice([-1, 1]) * rng.uniform(3, 9))
     beside = Place(
-        x=place.x - away * np.sin(place.along), y=place.y + away * np.cos(place.along), along=0.0, bone=place.bone
+        x=place.x - away * np.sin(place.along),
+        y=place.y + away * np.cos(place.along),
+        along=0.0,
+        bone=place.bone,
     )
     return crop + float(rng.uniform(0.08, 0.2)) * _soft_shape(crop.shape, beside, rng.uniform(1.5, 4), rng)
 
@@ -240,7 +252,7 @@ def _pasted_patch(crop: FloatArray, place: Place, donor: FloatArray, rng: np.ran
     source = donor if rng.random() < 0.5 else crop
     turn = float(rng.uniform(25, 335))
     matrix = cv2.getRotationMatrix2D((place.x, place.y), turn, float(rng.uniform(0.85, 1.15)))
-    matrix[:, 2] += rng.normal(0, 3, 2)
+    matrix = matrix + np.append(np.zeros((2, 2)), rng.normal(0, 3, (2, 1)), axis=1)
     size = (crop.shape[1], crop.shape[0])
     turned = cv2.warpAffine(source, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
     weight = shape.sum() + 1e-3
@@ -267,5 +279,6 @@ _DEFECTS: tuple[_Defect, ...] = (
     _pasted_patch,
     _smoothed,
 )
-# What fractures look like most often comes most often; densities and pasted patches keep the net from overfitting it.
+# What fractures look like most often comes most often; densities and pasted patches keep the net from
+# overfitting it.
 _SHARES = (0.22, 0.30, 0.15, 0.10, 0.06, 0.05, 0.09, 0.03)

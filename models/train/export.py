@@ -23,8 +23,10 @@ _OPSET = 18
 _TITLE = "Local defects in hand radiographs"
 _LICENCE = "Apache-2.0"
 _TRAINING_DATA = (
-    "Normal radiographs of FracAtlas (Abedeen, Rahman, Prottyasha, Ahmed, Chowdhury, Shatabda, Scientific Data 10, 521 "
-    "(2023), doi:10.1038/s41597-023-02432-4, CC BY 4.0): hands, forearms and elbows of our train split, and legs, hips "
+    "Normal radiographs of FracAtlas (Abedeen, Rahman, Prottyasha, Ahmed, Chowdhury, Shatabda, Scientific "
+    "Data 10, 521 "
+    "(2023), doi:10.1038/s41597-023-02432-4, CC BY 4.0): hands, forearms and elbows of our train split, "
+    "and legs, hips "
     "and shoulders, with synthetic defects planted in them. No radiograph of a fracture was trained on. "
     "The atlas holds 16×32-pixel thumbnails of the normal hands."
 )
@@ -107,7 +109,9 @@ def _compare(graph: bytes, detector: Detector, input_px: int) -> None:
     for name, found in zip(expected, session.run(list(expected), {"radiograph": radiographs}), strict=True):
         deviation = float(np.abs(found - expected[name]).max())
         if not deviation <= TOLERANCE / 5:
-            raise ValueError(f"exported graph deviates by {deviation:.2g} in {name}, allowed is {TOLERANCE / 5}")
+            raise ValueError(
+                f"exported graph deviates by {deviation:.2g} in {name}, allowed is {TOLERANCE / 5}"
+            )
 
 
 def _version() -> str:

@@ -1,4 +1,5 @@
-"""The whole of `model.onnx` as one module: photometric preprocessing, networks, atlas, map, score and novelty."""
+"""The whole of `model.onnx` as one module: photometric preprocessing, networks, atlas, map, score and
+novelty."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -50,7 +51,8 @@ class Perception(nn.Module):
 
 
 class Detector(nn.Module):
-    """(n, 2, S, S) radiograph → score (n,), novelty (n,), anomaly_map (n, S/4, S/4); rows do not know each other."""
+    """(n, 2, S, S) radiograph → score (n,), novelty (n,), anomaly_map (n, S/4, S/4); rows do not know each
+    other."""
 
     def __init__(self, members: Sequence[DefectNetwork], atlas: Atlas) -> None:
         super().__init__()

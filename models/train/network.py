@@ -18,7 +18,8 @@ class NetworkConfig:
 
 
 def local_contrast(root: Tensor, mask: Tensor) -> Tensor:
-    """(n, 1, h, w) grey relative to mean and spread of its surroundings, counting only what the mask shows."""
+    """(n, 1, h, w) grey relative to mean and spread of its surroundings, counting only what the mask
+    shows."""
     weight = _box_mean(mask).clamp(min=1e-3)
     mean = _box_mean(root * mask) / weight
     spread = (_box_mean(root * root * mask) / weight - mean * mean).clamp(min=0).sqrt()

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class RunConfig:
     steps: int
     members: int = 2
     input_px: int = 384
-    network: NetworkConfig = NetworkConfig()
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     batch: int = 16
     checkpoint_every: int = 250
 
@@ -69,7 +69,9 @@ def train_run(config: RunConfig, *, data: Path, folder: Path, resume: bool) -> N
             task = progress.add_task(f"network {index + 1} of {config.members}", total=config.steps)
 
             def report(step: int, values: dict[str, float], task: Any = task, index: int = index) -> None:
-                progress.update(task, completed=step, description=f"network {index + 1} loss {values['loss']:.3f}")
+                progress.update(
+                    task, completed=step, description=f"network {index + 1} loss {values['loss']:.3f}"
+                )
                 if "unseen_auc" in values or step % 100 == 0:
                     figures = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
                     log.info("network %d step %d: %s", index + 1, step, figures)
@@ -102,14 +104,18 @@ def read_run(folder: Path) -> RunConfig:
     try:
         values = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{folder} holds no training run: name the folder that training wrote {RUN} to") from None
+        raise RunError(
+            f"{folder} holds no training run: name the folder that training wrote {RUN} to"
+        ) from None
     network = values.pop("network")
     return RunConfig(network=NetworkConfig(widths=tuple(network["widths"])), **values)
 
 
 def load_members(folder: Path, config: RunConfig) -> list[DefectNetwork]:
     """The members that have a checkpoint; RunError when none has."""
-    ready = [index for index in range(config.members) if (folder / f"member{index}" / "checkpoint.pt").is_file()]
+    ready = [
+        index for index in range(config.members) if (folder / f"member{index}" / "checkpoint.pt").is_file()
+    ]
     if not ready:
         raise RunError(f"{folder} has no checkpoint yet: train it first")
     return [load_member(folder / f"member{index}", config.network) for index in ready]
@@ -137,9 +143,13 @@ def _claim(config: RunConfig, folder: Path, *, resume: bool) -> None:
         path.write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
         return
     if not resume:
-        raise RunError(f"{folder} already holds a training run: give --resume to continue it, or another --out")
+        raise RunError(
+            f"{folder} already holds a training run: give --resume to continue it, or another --out"
+        )
     if read_run(folder) != config:
-        raise RunError(f"{path} was made with other settings: give the same --steps and --seed, or another --out")
+        raise RunError(
+            f"{path} was made with other settings: give the same --steps and --seed, or another --out"
+        )
 
 
 def _log_to(folder: Path) -> logging.Logger:

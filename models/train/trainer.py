@@ -46,8 +46,11 @@ class TrainingData:
     unseen: ByteArray
 
 
-def train_member(config: TrainingConfig, data: TrainingData, folder: Path, *, report: Report) -> DefectNetwork:
-    """Train to the end, from the checkpoint in `folder` if there is one; returns the averaged network, in eval mode."""
+def train_member(
+    config: TrainingConfig, data: TrainingData, folder: Path, *, report: Report
+) -> DefectNetwork:
+    """Train to the end, from the checkpoint in `folder` if there is one; returns the averaged network, in
+    eval mode."""
     torch.manual_seed(config.seed)
     network = DefectNetwork(config.network)
     averaged = DefectNetwork(config.network)
@@ -121,8 +124,11 @@ def _average(averaged: DefectNetwork, network: DefectNetwork, keep: float) -> No
 
 
 @torch.no_grad()
-def synthetic_auc(network: DefectNetwork, unseen: ByteArray, config: TrainingConfig, crops: int = 192) -> float:
-    """AUC of the maximal logit between crops of unseen radiographs with and without a defect, always the same crops."""
+def synthetic_auc(
+    network: DefectNetwork, unseen: ByteArray, config: TrainingConfig, crops: int = 192
+) -> float:
+    """AUC of the maximal logit between crops of unseen radiographs with and without a defect, always the
+    same crops."""
     network.eval()
     rng = np.random.default_rng(20260101)
     peaks: list[float] = []
