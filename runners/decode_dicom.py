@@ -1,15 +1,16 @@
 """A DICOM file to a radiograph in display brightness (PS3.3 C.7.6.3, C.11; PS3.4 N.2)."""
 
 import io
+import struct
 import zlib
 from typing import Any
 
 import cv2
 from numpy.typing import NDArray
 from pydicom import config, dcmread
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import generate_frames
-from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -40,6 +41,8 @@ _SUPPORTED = frozenset(
         MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     }
 )
+_META_START = 132  # after the preamble and DICM
+_META_BYTES = 1024  # within which a Transfer Syntax UID is found
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 
@@ -84,13 +87,13 @@ def decode_dicom(data: bytes, *, limits: DecodeLimits, long_side_px: int | None)
 
 def read(data: bytes, *, limits: DecodeLimits) -> Dataset | Rejection:
     """Parse a DICOM file, a deflated one within the limit; raises EOFError where it ends early."""
-    file = io.BytesIO(data)
-    meta = read_file_meta_info(file)  # type: ignore[arg-type]
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+    if f"{DeflatedExplicitVRLittleEndian}\0".encode() not in data[:_META_BYTES]:
         return dcmread(io.BytesIO(data))
-    start = data.index(b"DICM") + 4 + 12 + int(meta.FileMetaInformationGroupLength)
+    # pydicom would inflate without a limit. File Meta Information: its own group length first (PS3.10 7.1).
+    (length,) = struct.unpack_from("<I", data, _META_START + 8)
+    end = _META_START + 12 + length
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(data[start:], limits.max_inflated_bytes)
+    inflated = inflater.decompress(data[end:], limits.max_inflated_bytes)
     if inflater.unconsumed_tail:
         return Rejection(
             code=RejectionCode.TOO_LARGE,
@@ -99,7 +102,8 @@ def read(data: bytes, *, limits: DecodeLimits) -> Dataset | Rejection:
     if not inflater.eof:
         return _truncated()
     dataset = read_dataset(io.BytesIO(inflated), is_implicit_VR=False, is_little_endian=True)
-    dataset.file_meta = meta
+    meta = read_dataset(io.BytesIO(data[_META_START:end]), is_implicit_VR=False, is_little_endian=True)
+    dataset.file_meta = FileMetaDataset(meta)
     return dataset
 
 

@@ -71,7 +71,7 @@ def decode_frame(frame: bytes, dataset: Dataset, *, reduce: int) -> NDArray[Any]
     if syntax == RLELossless:
         return _rle(frame, dataset)
     # Each of these ends with its own marker; what is missing would be filled with grey, silently.
-    if not frame.rstrip(b"\x00").endswith(b"\xff\xd9"):
+    if not frame.rstrip(b"\x00\xff").endswith(b"\xff\xd9"):
         return Rejection(
             code=RejectionCode.TRUNCATED,
             reason="the compressed pixels end early: the code stream is truncated",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import skiagraph.log
 from runners.engines.graph import Graph
-from runners.engines.plan_builder import RECIPE, BatchProfile, Built
+from runners.engines.plan_builder import RECIPE, BatchProfile, Built, build_plan
 from runners.engines.tensorrt_library import Library
 
 ANY = "any"  # GPU and driver of a plan built ahead of time: its capability alone decides
@@ -118,6 +118,24 @@ class PlanCache:
         """Forget the plan of `key`, which the library would not load: the next `get` builds it again."""
         with suppress(OSError):  # a read-only folder
             (self.folder / key.file_name).unlink(missing_ok=True)
+
+
+def cached_plan(
+    cache: PlanCache, graph: Graph, *, library: Library, target: Target, profile: BatchProfile
+) -> tuple[PlanKey, bytes]:
+    """The plan of `graph` for `target`, from the cache or built into it; raises PlanError."""
+    key = PlanKey.of(graph, library, target, profile)
+
+    def build(kernel_times: bytes) -> Built:
+        return build_plan(
+            graph,
+            library=library,
+            profile=profile,
+            compute_capability=target.compute_capability,
+            kernel_times=kernel_times,
+        )
+
+    return key, cache.get(key, build)
 
 
 def _found(path: Path, plan: bytes) -> bytes:

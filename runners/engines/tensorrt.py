@@ -13,8 +13,8 @@ import skiagraph.log
 from runners.engines.base import FloatArray
 from runners.engines.cuda import DeviceArray, DeviceMemory, Gpu, GpuError
 from runners.engines.graph import Graph
-from runners.engines.plan_builder import BatchProfile, Built, build_plan
-from runners.engines.plan_cache import PlanCache, PlanKey, Target
+from runners.engines.plan_builder import BatchProfile
+from runners.engines.plan_cache import PlanCache, Target, cached_plan
 from runners.engines.tensorrt_library import Library, PlanError, complaints, logger, told
 
 _log = skiagraph.log.get(__name__)
@@ -39,24 +39,14 @@ def open_tensorrt(
         else Target(gpu_name=gpu.name, compute_capability=gpu.compute_capability, driver=gpu.driver)
     )
     cache = PlanCache(folder=plan_cache or default_plan_cache())
-    key = PlanKey.of(graph, library, target, profile)
-
-    def build(kernel_times: bytes) -> Built:
-        return build_plan(
-            graph,
-            library=library,
-            profile=profile,
-            compute_capability=gpu.compute_capability,
-            kernel_times=kernel_times,
-        )
-
-    plan = cache.get(key, build)
+    key, plan = cached_plan(cache, graph, library=library, target=target, profile=profile)
     try:
         return TensorRtEngine(plan, graph=graph, profile=profile, library=library)
     except PlanError as error:
         _log.warning("Plan does not load: building it again", plan=key.file_name, error=str(error))
         cache.discard(key)
-    return TensorRtEngine(cache.get(key, build), graph=graph, profile=profile, library=library)
+    _, plan = cached_plan(cache, graph, library=library, target=target, profile=profile)
+    return TensorRtEngine(plan, graph=graph, profile=profile, library=library)
 
 
 class TensorRtEngine:
