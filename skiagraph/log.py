@@ -41,7 +41,7 @@ def configure(*, json: bool | None = None, level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for noisy in ("pynetdicom", "httpx", "httpcore", "dbos", "pydicom", "highdicom"):
+    for noisy in ("pynetdicom", "httpx", "httpcore", "dbos", "pydicom", "highdicom", "alembic", "uvicorn"):
         logging.getLogger(noisy).setLevel("WARNING")
 
 

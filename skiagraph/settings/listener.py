@@ -1,30 +1,120 @@
 """Section `listener`: the DICOM node."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
 
 from skiagraph.settings.base import Section
 
-AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$")]
+AeTitle = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=16,
+        pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$",
+    ),
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+PortOrAny = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+UidText = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
+
+MEBIBYTE = 1024 * 1024
 
 
 class Destination(Section):
+    """A PACS that gets the results."""
+
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
     ae_title: AeTitle
     host: str
-    port: Annotated[int, Field(ge=1, le=65535)]
+    port: Port
+
+
+class Peer(Section):
+    """Who may send; no host means from any address."""
+
+    ae_title: AeTitle
+    host: str | None = None
+
+
+class Rule(Section):
+    """What to do with the studies it takes; the first rule that takes an instance of a study decides.
+
+    when: DICOM keyword (or CallingAETitle, CalledAETitle) to a pattern in shell style (`*`, `?`, `[…]`),
+    compared without case; all of them must match, and an empty `when` takes every study.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+    when: dict[str, str] = Field(default_factory=dict)
+    drop: bool = False  # keep the instances, make no result
+    hold: bool = False  # wait for `skiagraph studies retry`
+    gate: bool = True  # false: score even what is not a hand; the report says so. For phantoms only
+    model: str | None = None
+    operating_point: str | None = None
+    priority: Annotated[int, Field(ge=1, le=9)] = 5  # 1 is scored first
+    destinations: tuple[str, ...] | None = None  # names; none given means all
+    quiet_period_seconds: Seconds | None = None
+    max_wait_seconds: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _one_answer(self) -> Self:
+        if self.drop and self.hold:
+            raise ValueError(f"rule {self.name} says both drop and hold: choose one")
+        return self
+
+
+class RetrySettings(Section):
+    """How long and how often a study is scored, and a result is sent, again."""
+
+    first_seconds: Seconds = 5.0
+    longest_seconds: Seconds = 600.0
+    give_up_after_hours: Seconds = 72.0
+    faults: Annotated[int, Field(ge=1)] = 3  # answers that say "a bug": dead letter after so many
 
 
 class ListenerSettings(Section):
     ae_title: AeTitle = "SKIAGRAPH"
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 11112
+    port: PortOrAny = 11112
     console_host: str = "127.0.0.1"
-    console_port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    console_port: PortOrAny = 8080
     folder: Path = Path("var")  # spool, ledger and workflow database live below it
+    database_url: SecretStr | None = None  # postgresql://…; none means SQLite in the folder
     service_url: str = "http://127.0.0.1:3000"
-    quiet_period_seconds: Annotated[float, Field(gt=0)] = 10.0
-    max_wait_seconds: Annotated[float, Field(gt=0)] = 300.0
+    service_token: SecretStr | None = None
+    service_timeout_seconds: Seconds = 120.0
+    scoring_concurrency: Annotated[int, Field(ge=1, le=64)] = 2
+    quiet_period_seconds: Seconds = 10.0
+    max_wait_seconds: Seconds = 300.0
     destinations: tuple[Destination, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    retry: RetrySettings = RetrySettings()
+    # Reception. No peers: everybody may send.
+    peers: tuple[Peer, ...] = ()
+    other_sop_classes: tuple[UidText, ...] = ()  # accepted and kept besides CR, DX and Secondary Capture
+    max_associations: Annotated[int, Field(ge=1, le=1000)] = 25
+    max_pdu_bytes: Annotated[int, Field(ge=4096, le=MEBIBYTE)] = 131072
+    max_instance_bytes: Annotated[int, Field(gt=0)] = 2048 * MEBIBYTE
+    reserve_bytes: Annotated[int, Field(ge=0)] = 1024 * MEBIBYTE  # free space below which nothing is accepted
+    network_timeout_seconds: Seconds = 60.0
+    peer_check_seconds: Seconds = 10.0  # how often each destination gets a C-ECHO
+    drain_seconds: Seconds = 20.0  # how long a stop waits for what is under way
+    retention_days: Annotated[float, Field(ge=0)] = 30.0  # of what is delivered; nothing else is ever removed
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        names = [destination.name for destination in self.destinations]
+        if len(set(names)) != len(names):
+            raise ValueError(f"destinations share a name: {', '.join(sorted(names))}; each needs its own")
+        for rule in self.rules:
+            unknown = sorted(set(rule.destinations or ()) - set(names))
+            if unknown:
+                raise ValueError(
+                    f"rule {rule.name} names destinations that are not configured: {', '.join(unknown)};"
+                    f" known are {', '.join(names) or 'none'}"
+                )
+        if self.max_wait_seconds < self.quiet_period_seconds:
+            raise ValueError("max_wait_seconds is shorter than quiet_period_seconds: make it longer")
+        return self

@@ -1,0 +1,182 @@
+"""The loop that moves studies on: cuts what is complete, serves requests, hands out what is due."""
+
+import threading
+import time
+from typing import Final
+
+from dicom_listener import headers, metrics
+from dicom_listener.assembly import Assembly
+from dicom_listener.errors import ImpossibleTransitionError, UnreadableInstanceError
+from dicom_listener.ledger import arrivals, inbox, journal, revisions
+from dicom_listener.ledger.connection import Database
+from dicom_listener.ledger.records import Delivery, Request, RequestKind, Revision, Route, Trigger
+from dicom_listener.ledger.states import RevisionEvent, RevisionState
+from dicom_listener.routing import route, rule_for, timing
+from dicom_listener.spool import Spool
+from dicom_listener.workflow import WorkflowEngine
+from skiagraph import log
+from skiagraph.settings.listener import ListenerSettings, Rule
+
+_log = log.get(__name__)
+_TICK_SECONDS: Final = 0.2
+_REQUESTS_EVERY_SECONDS: Final = 1.0
+_HANDED_OUT_AT_ONCE: Final = 50
+_LOST_AFTER_SECONDS: Final = 60.0
+
+
+class Dispatcher:
+    """`run` is one thread; `wake` may be called from any."""
+
+    def __init__(
+        self, settings: ListenerSettings, *, database: Database, spool: Spool, assembly: Assembly
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._spool = spool
+        self._assembly = assembly
+        self._woken = threading.Event()
+        self._handed_out: dict[str, float] = {}
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def resume(self) -> None:
+        """Open studies of an earlier process wait one more quiet period."""
+        with self._database.read() as connection:
+            left = arrivals.open_studies(connection)
+        for study in left:
+            self._assembly.arrived(study, timing(self._settings, self._rule(study)))
+        if left:
+            _log.info("open studies taken over", studies=len(left))
+
+    def run(self, engine: WorkflowEngine, stopping: threading.Event) -> None:
+        requests_at = 0.0
+        while not stopping.is_set():
+            for study, trigger in self._assembly.take_complete():
+                if self._cut(study.study_instance_uid, trigger):
+                    metrics.study_assembly_seconds.observe(self._assembly.age_seconds(study))
+            if time.monotonic() >= requests_at:
+                self._serve_requests()
+                requests_at = time.monotonic() + _REQUESTS_EVERY_SECONDS
+            self._hand_out(engine)
+            self._woken.wait(_TICK_SECONDS)
+            self._woken.clear()
+
+    def _cut(self, study: str, trigger: Trigger, model: str | None = None) -> Revision | None:
+        chosen = route(self._settings, self._rule(study))
+        if model is not None:
+            chosen = Route(
+                state=RevisionState.READY,
+                rule=chosen.rule,
+                gate=chosen.gate,
+                model=model,
+                operating_point=chosen.operating_point,
+                priority=chosen.priority,
+                destinations=chosen.destinations,
+            )
+        with self._database.write() as connection:
+            revision = arrivals.cut(connection, study, trigger=trigger, route=chosen, at=journal.now())
+        if revision is not None:
+            metrics.studies_completed_total.labels(trigger.value).inc()
+            _log.info(
+                "revision cut",
+                study=study,
+                revision=revision.revision,
+                trigger=trigger.value,
+                rule=revision.rule,
+                state=revision.state.value,
+            )
+        return revision
+
+    def _rule(self, study: str) -> Rule | None:
+        if not self._settings.rules:
+            return None
+        with self._database.read() as connection:
+            instances = arrivals.instances_of(connection, study)
+        seen = []
+        for instance in instances:
+            try:
+                attributes = headers.read(self._spool.path(instance.path)).attributes
+            except (
+                UnreadableInstanceError
+            ):  # readable when it came: the disk has lost it; the service will say so
+                attributes = {}
+            seen.append(
+                {**attributes, "CallingAETitle": instance.calling_ae, "CalledAETitle": instance.called_ae}
+            )
+        return rule_for(self._settings.rules, seen)
+
+    def _serve_requests(self) -> None:
+        with self._database.read() as connection:
+            waiting = inbox.waiting(connection)
+        for request in waiting:
+            outcome = self._serve(request)
+            with self._database.write() as connection:
+                inbox.done(connection, request, outcome)
+            _log.info(
+                "request served", kind=request.kind.value, study=request.study_instance_uid, outcome=outcome
+            )
+
+    def _serve(self, request: Request) -> str:
+        study = request.study_instance_uid
+        if request.kind is RequestKind.REPLAY:
+            revision = self._cut(study, Trigger.REPLAY, request.model)
+            return "nothing to replay" if revision is None else f"revision {revision.revision}"
+        try:
+            with self._database.write() as connection:
+                latest = revisions.latest(connection, study)
+                if latest is None:
+                    return "no revision yet"
+                if request.kind is RequestKind.RETRY:
+                    return revisions.again(connection, latest)
+                revisions.transition(connection, study, latest.revision, RevisionEvent.DISCARD)
+                return "discarded"
+        except ImpossibleTransitionError as error:
+            return f"refused: {error}"
+
+    def _hand_out(self, engine: WorkflowEngine) -> None:
+        at, longest = journal.now(), self._settings.retry.longest_seconds
+        with self._database.read() as connection:
+            to_score = revisions.due(connection, at=at, longest_seconds=longest, most=_HANDED_OUT_AT_ONCE)
+            to_deliver = [
+                tried
+                for destination in self._settings.destinations
+                for tried in revisions.due_deliveries(
+                    connection, destination.name, at=at, longest_seconds=longest, most=_HANDED_OUT_AT_ONCE
+                )
+            ]
+        seen: dict[str, float] = {}
+        work: list[Revision | Delivery] = [*to_score, *to_deliver]
+        for item in work:
+            self._hand_out_one(engine, item, seen)
+        self._handed_out = seen
+
+    def _hand_out_one(
+        self, engine: WorkflowEngine, item: Revision | Delivery, seen: dict[str, float]
+    ) -> None:
+        name = f"{type(item).__name__}:{item.study_instance_uid}:{item.revision}:{item.attempts}" + (
+            f":{item.destination}" if isinstance(item, Delivery) else ""
+        )
+        since = self._handed_out.get(name)
+        if since is not None and time.monotonic() - since < _LOST_AFTER_SECONDS:
+            seen[name] = since
+            return
+        key = engine.score(item) if isinstance(item, Revision) else engine.deliver(item)
+        seen[name] = time.monotonic()
+        if since is not None and engine.is_over(key):
+            self._lost(item)
+
+    def _lost(self, item: Revision | Delivery) -> None:
+        """An attempt that ended without a word in the ledger (a full disk, say) counts as failed."""
+        _log.error(
+            "an attempt was lost and is made again", study=item.study_instance_uid, revision=item.revision
+        )
+        with self._database.write() as connection:
+            if isinstance(item, Revision):
+                revisions.failed_scoring(
+                    connection, item, error="the attempt was lost", fault=False, next_attempt_at=journal.now()
+                )
+            else:
+                revisions.failed_delivery(
+                    connection, item, error="the attempt was lost", next_attempt_at=journal.now()
+                )

@@ -1,0 +1,28 @@
+"""The errors of this room.
+
+ListenerError
+├── UnreadableInstanceError    the bytes received are no data set that we can file
+├── StartupError               the node cannot start: a port, a folder, a database
+├── UnknownStudyError          no such study in the ledger
+└── ImpossibleTransitionError  an event that a revision cannot meet in its state
+"""
+
+
+class ListenerError(Exception):
+    """Root of everything the listener raises."""
+
+
+class UnreadableInstanceError(ListenerError):
+    """The bytes received are no data set that we can file; the text is the reason, free of PHI."""
+
+
+class StartupError(ListenerError):
+    """The node cannot start; the text names the setting, the value and the fix."""
+
+
+class UnknownStudyError(ListenerError):
+    """No such study in the ledger."""
+
+
+class ImpossibleTransitionError(ListenerError):
+    """An event that a revision cannot meet in its state."""

@@ -1,0 +1,1 @@
+"""Schema migrations of the ledger (alembic), applied when the ledger is opened."""

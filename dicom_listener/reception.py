@@ -1,0 +1,308 @@
+"""The C-STORE and C-ECHO SCP: bytes in, durable, acknowledged; pixels are never decoded (PS3.4 A, B)."""
+
+import tempfile
+import threading
+import time
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from pydicom import Dataset
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from dicom_listener import admission, headers, metrics
+from dicom_listener.admission import CANNOT_UNDERSTAND, SUCCESS, Reason, StoreRefusal
+from dicom_listener.assembly import Assembly
+from dicom_listener.errors import StartupError, UnreadableInstanceError
+from dicom_listener.headers import Headers
+from dicom_listener.ledger import arrivals, journal
+from dicom_listener.ledger.connection import Database
+from dicom_listener.ledger.records import Arrival
+from dicom_listener.routing import rule_for, timing
+from dicom_listener.spool import Spool
+from service.contract import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from skiagraph import log
+from skiagraph.settings.listener import ListenerSettings
+
+_log = log.get(__name__)
+_LONGEST_COMMENT: Final = 64  # (0000,0902) Error Comment is LO
+_CHECK_SPACE_EVERY_BYTES: Final = 64 * 1024 * 1024
+
+
+class Reception(AbstractContextManager["Reception"]):
+    """Listens from `__enter__` to `__exit__`; `port` is the one that was bound."""
+
+    def __init__(
+        self, settings: ListenerSettings, *, database: Database, spool: Spool, assembly: Assembly
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._spool = spool
+        self._assembly = assembly
+        self._stopping = threading.Event()
+        self._filing = [threading.Lock() for _ in range(64)]
+        self._ae = _application_entity(settings)
+        self._server: Any = None
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        # pynetdicom writes what it receives in chunks to temporary files: they belong into the spool.
+        tempfile.tempdir = str(self._spool.incoming)
+        _config.STORE_RECV_CHUNKED_DATASET = True
+        address = (self._settings.host, self._settings.port)
+        try:
+            self._server = self._ae.start_server(address, block=False, evt_handlers=self._handlers())
+        except OSError as error:
+            raise StartupError(
+                f"listener.host and listener.port {address[0]}:{address[1]} cannot be bound:"
+                f" {error.strerror};"
+                " is another node running?"
+            ) from error
+        self.port = int(self._server.server_address[1])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take no new association, let the open ones finish until the deadline, cut the rest."""
+        self._stopping.set()
+        deadline = time.monotonic() + self._settings.drain_seconds
+        while self._ae.active_associations and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if self._server is not None:
+            self._server.shutdown()
+        self._ae.shutdown()
+        tempfile.tempdir = None
+
+    def alive(self) -> bool:
+        return self._server is not None and not self._stopping.is_set()
+
+    def _handlers(self) -> list[Any]:
+        return [
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_ESTABLISHED, self._established),
+            (evt.EVT_ABORTED, self._aborted),
+            (evt.EVT_CONN_CLOSE, self._closed),
+            (evt.EVT_PDU_RECV, self._pdu),
+            (evt.EVT_C_ECHO, lambda _event: SUCCESS),
+            (evt.EVT_C_STORE, self._store),
+        ]
+
+    def _requested(self, event: Any) -> None:
+        request = event.assoc.requestor.primitive
+        calling = str(request.calling_ae_title).strip()
+        refusal = admission.associate(
+            self._settings,
+            calling_ae=calling,
+            called_ae=str(request.called_ae_title).strip(),
+            address=event.assoc.requestor.address,
+            implementation_class_uid=str(event.assoc.requestor.implementation_class_uid or ""),
+            free_bytes=self._spool.free_bytes(),
+            active=sum(one.is_established for one in self._ae.active_associations),
+            stopping=self._stopping.is_set(),
+        )
+        if refusal is None:
+            return
+        self._count(calling, "rejected", refusal.reason.value)
+        _log.warning(
+            "association rejected",
+            calling_ae=calling,
+            address=event.assoc.requestor.address,
+            reason=refusal.reason.value,
+        )
+        with self._database.write() as connection:
+            journal.note(
+                connection,
+                "association_rejected",
+                calling_ae=calling,
+                peer_address=event.assoc.requestor.address,
+                reason=refusal.reason.value,
+            )
+        event.assoc.acse.send_reject(refusal.result, refusal.source, refusal.diagnostic)
+        event.assoc.kill()
+
+    def _established(self, event: Any) -> None:
+        event.assoc.skiagraph_unchecked_bytes = 0
+        event.assoc.skiagraph_counted = True
+        metrics.associations_active.inc()
+        self._count(event.assoc.requestor.ae_title, "accepted", "")
+
+    def _aborted(self, event: Any) -> None:
+        if event.assoc.is_acceptor:
+            self._count(event.assoc.requestor.ae_title, "aborted", "")
+
+    def _closed(self, event: Any) -> None:
+        if getattr(event.assoc, "skiagraph_counted", False):
+            event.assoc.skiagraph_counted = False
+            metrics.associations_active.dec()
+        message = event.assoc.dimse.message
+        unfinished = getattr(message, "_data_set_path", None)
+        if unfinished is not None:
+            message._data_set_file.close()
+            Path(unfinished).unlink(missing_ok=True)
+
+    def _pdu(self, event: Any) -> None:
+        """Cut an instance that outgrows the limit, or the disk, while it is still coming."""
+        assoc = event.assoc
+        if not hasattr(assoc, "skiagraph_unchecked_bytes"):
+            return
+        assoc.skiagraph_unchecked_bytes += event.pdu.pdu_length
+        if assoc.skiagraph_unchecked_bytes < _CHECK_SPACE_EVERY_BYTES:
+            return
+        assoc.skiagraph_unchecked_bytes = 0
+        path = getattr(assoc.dimse.message, "_data_set_path", None)
+        size = Path(path).stat().st_size if path is not None else 0
+        if (
+            size > self._settings.max_instance_bytes
+            or self._spool.free_bytes() < self._settings.reserve_bytes // 2
+        ):
+            _log.warning(
+                "instance cut: too large, or no space left", size_bytes=size, address=assoc.requestor.address
+            )
+            assoc.acse.send_abort(0x00)
+
+    def _store(self, event: Any) -> int | Dataset:
+        started = time.monotonic()
+        calling = str(event.assoc.requestor.ae_title).strip()
+        syntax = str(event.context.transfer_syntax)
+        found: Headers | None = None
+        try:
+            found = self._read(event)
+            self._file(event, found, calling)
+            status = SUCCESS
+            metrics.store_duration_seconds.observe(time.monotonic() - started)
+            metrics.last_instance_received.labels(
+                metrics.calling_label(self._settings, calling)
+            ).set_to_current_time()
+        except _Refused as error:
+            status = error.refusal.status
+            self._refused(event, error.refusal, calling)
+            return _response(error.refusal)
+        except Exception:
+            status = 0xC211
+            _log.exception("an instance could not be stored", calling_ae=calling)
+            raise
+        finally:
+            metrics.instances_received_total.labels(
+                metrics.calling_label(self._settings, calling),
+                metrics.modality_label(found.modality if found else ""),
+                metrics.syntax_label(syntax),
+                f"0x{status:04X}",
+            ).inc()
+        return status
+
+    def _read(self, event: Any) -> Headers:
+        path = event.dataset_path
+        sop_class, sop_instance = (
+            str(event.request.AffectedSOPClassUID),
+            str(event.request.AffectedSOPInstanceUID),
+        )
+        refusal = admission.before_reading(
+            self._settings,
+            sop_class_uid=sop_class,
+            sop_instance_uid=sop_instance,
+            size_bytes=path.stat().st_size,
+            free_bytes=self._spool.free_bytes(),
+        )
+        if refusal is None:
+            try:
+                found = headers.read(path)
+            except UnreadableInstanceError as error:
+                refusal = StoreRefusal(reason=Reason.UNREADABLE, status=CANNOT_UNDERSTAND, text=str(error))
+            else:
+                refusal = admission.after_reading(
+                    found, sop_class_uid=sop_class, sop_instance_uid=sop_instance
+                )
+                if refusal is None:
+                    return found
+        raise _Refused(refusal)
+
+    def _file(self, event: Any, found: Headers, calling: str) -> None:
+        called = str(event.assoc.requestor.primitive.called_ae_title).strip()
+        size = event.dataset_path.stat().st_size
+        with self._filing[hash(found.sop_instance_uid) % len(self._filing)]:
+            with self._database.read() as connection:
+                known = arrivals.newest(connection, found.study_instance_uid, found.sop_instance_uid)
+            if known is not None and self._spool.same_bytes(known.path, event.dataset_path):
+                _log.info("instance received again, same bytes", study=found.study_instance_uid)
+                return
+            path = self._spool.file(
+                event.dataset_path,
+                study_instance_uid=found.study_instance_uid,
+                sop_instance_uid=found.sop_instance_uid,
+            )
+            arrival = Arrival(
+                study_instance_uid=found.study_instance_uid,
+                series_instance_uid=found.series_instance_uid,
+                sop_class_uid=found.sop_class_uid,
+                sop_instance_uid=found.sop_instance_uid,
+                transfer_syntax_uid=found.transfer_syntax_uid,
+                modality=found.modality,
+                calling_ae=calling,
+                called_ae=called,
+                peer_address=event.assoc.requestor.address,
+                path=path,
+                size_bytes=size,
+                received_at=datetime.now(UTC),
+                ignored=admission.ignored(found),
+            )
+            with self._database.write() as connection:
+                late = arrivals.record(connection, arrival, replaces=known is not None)
+        metrics.received_bytes_total.inc(size)
+        metrics.late_instances_total.inc(late)
+        if arrival.ignored is None:
+            attributes = {**found.attributes, "CallingAETitle": calling, "CalledAETitle": called}
+            rule = rule_for(self._settings.rules, [attributes])
+            self._assembly.arrived(found.study_instance_uid, timing(self._settings, rule))
+
+    def _refused(self, event: Any, refusal: StoreRefusal, calling: str) -> None:
+        _log.warning(
+            "instance refused",
+            calling_ae=calling,
+            reason=refusal.reason.value,
+            status=f"0x{refusal.status:04X}",
+        )
+        with self._database.write() as connection:
+            journal.note(
+                connection,
+                "instance_refused",
+                calling_ae=calling,
+                peer_address=event.assoc.requestor.address,
+                reason=refusal.reason.value,
+                status=f"0x{refusal.status:04X}",
+                text=refusal.text,
+            )
+
+    def _count(self, calling: str, result: str, reason: str) -> None:
+        metrics.associations_total.labels(
+            metrics.calling_label(self._settings, str(calling).strip()), result, reason
+        ).inc()
+
+
+class _Refused(Exception):  # noqa: N818  carries an answer out of a handler
+    def __init__(self, refusal: StoreRefusal) -> None:
+        super().__init__(refusal.text)
+        self.refusal = refusal
+
+
+def _response(refusal: StoreRefusal) -> Dataset:
+    response = Dataset()
+    response.Status = refusal.status
+    response.ErrorComment = refusal.text[:_LONGEST_COMMENT]
+    return response
+
+
+def _application_entity(settings: ListenerSettings) -> AE:
+    entity = AE(ae_title=settings.ae_title)
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    entity.maximum_pdu_size = settings.max_pdu_bytes
+    entity.maximum_associations = 10_000  # admission counts them, and says why
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = settings.network_timeout_seconds
+    entity.add_supported_context(Verification)
+    for sop_class in (*admission.SOP_CLASSES, *settings.other_sop_classes):
+        entity.add_supported_context(sop_class, ALL_TRANSFER_SYNTAXES)
+    return entity
