@@ -62,7 +62,8 @@ class _Study:
         self._sources = sorted(
             {one.result.sop_instance_uid: one for one in sources}.values(), key=_report_order
         )
-        self._lead = leading(sorted(self._sources, key=lambda source: source.result.sop_instance_uid))
+        by_uid = sorted(self._sources, key=lambda source: source.result.sop_instance_uid)
+        self._lead = leading(by_uid, request.study_instance_uid)
 
     def build(self) -> list[BuiltObject]:
         entries: list[Entry] = []

@@ -1,7 +1,8 @@
 """The colours of the anomaly map: even steps for the eye, safe for colour-blind readers.
 
-Where a map value lies among the scores of normal radiographs decides colour and opacity: what half of the normals reach
-somewhere stays transparent, so that an ordinary hand stays plain, and the anatomy shows through every colour.
+Where a map value lies among the scores of normal radiographs decides colour and opacity: what half of the
+normals reach somewhere stays transparent, so that an ordinary hand stays plain, and the anatomy shows through
+every colour.
 """
 
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Scale:
 
     @classmethod
     def of(cls, calibration: Calibration) -> Self:
-        """By percentile of the normals' scores where the map is in the score's units, else from floor to ceiling."""
+        """By percentile of the normals' scores where the map has their units, else from floor to ceiling."""
         quantiles = calibration.score_quantiles
         if not quantiles[0] <= calibration.region_threshold <= quantiles[-1]:
             values = (calibration.map_floor, calibration.map_ceiling)

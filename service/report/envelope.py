@@ -47,11 +47,12 @@ TYPE_3_COPIED: Final = (
 COPIED: Final = frozenset((*TYPE_2_COPIED, *TYPE_3_COPIED, "StudyInstanceUID", "SpecificCharacterSet"))
 
 
-def leading(sources: Sequence[SourceInstance]) -> Dataset:
-    """The header that patient and study are copied from: the first of those that tell most."""
+def leading(sources: Sequence[SourceInstance], study_instance_uid: str) -> Dataset:
+    """The header that patient and study are copied from: of this study, the first of those that tell most."""
 
-    def told(source: SourceInstance) -> int:
-        return sum(bool(header.text(source.dataset, keyword)) for keyword in TYPE_2_COPIED)
+    def told(source: SourceInstance) -> tuple[bool, int]:
+        same_study = header.text(source.dataset, "StudyInstanceUID") == study_instance_uid
+        return same_study, sum(bool(header.text(source.dataset, keyword)) for keyword in TYPE_2_COPIED)
 
     return max(sources, key=told).dataset
 

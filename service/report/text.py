@@ -1,6 +1,7 @@
 """A Structured Report of ours as text for people: sentences, no codes."""
 
 import io
+import textwrap
 from collections.abc import Iterator
 from typing import Final
 
@@ -9,12 +10,12 @@ from pydicom.dataset import Dataset
 
 from service.report import codes
 
+_COLUMNS: Final = 100
 _TRACKING: Final = "112039"
 _FINDING_SITE: Final = "363698007"
 _LATERALITY: Final = "272741003"
 _ALGORITHM_NAME: Final = "111001"
 _ALGORITHM_VERSION: Final = "111003"
-_ALGORITHM_PARAMETERS: Final = "111002"
 _MEASUREMENTS: Final = "126010"
 _IMAGE_REGION: Final = "111030"
 
@@ -22,7 +23,7 @@ _IMAGE_REGION: Final = "111030"
 def as_text(report: bytes | Dataset) -> str:
     """The report as lines of text; `report` is a DICOM file or its data set."""
     dataset = pydicom.dcmread(io.BytesIO(report)) if isinstance(report, bytes) else report
-    return "\n".join(_lines(dataset)) + "\n"
+    return "\n".join(_wrapped(line) for line in _lines(dataset)) + "\n"
 
 
 def _lines(dataset: Dataset) -> Iterator[str]:
@@ -55,10 +56,7 @@ def _model(groups: list[Dataset]) -> Iterator[str]:
     if not groups:
         return
     name, version = (_text(groups[0], value) for value in (_ALGORITHM_NAME, _ALGORITHM_VERSION))
-    parameters = [item.TextValue for item in _named(groups[0], _ALGORITHM_PARAMETERS)]
     yield f"Model        {name} {version}"
-    for parameter in parameters:
-        yield f"             {parameter}"
 
 
 def _radiograph(group: Dataset) -> Iterator[str]:
@@ -75,7 +73,14 @@ def _region(group: Dataset) -> Iterator[str]:
     size = f"{max(columns) - left:.0f} x {max(rows) - top:.0f} pixels"
     score = next((_number(item) for item in _named(group, codes.REGION_SCORE.value)), "")
     rank = next((_number(item) for item in _named(group, codes.REGION_RANK.value)), "")
-    yield f"  Region {rank}: {size}, {left:.0f} from the left and {top:.0f} from the top, highest score {score}"
+    where = f"{left:.0f} from the left, {top:.0f} from the top"
+    yield f"  Region {rank}: {size}, {where}, highest score {score}"
+
+
+def _wrapped(line: str) -> str:
+    """At most 100 columns; what follows a heading stays below its beginning."""
+    indent = 13 if line[:1].isalpha() and "  " in line else len(line) - len(line.lstrip())
+    return textwrap.fill(line, _COLUMNS, subsequent_indent=" " * indent, break_long_words=False)
 
 
 def _named(parent: Dataset, code_value: str) -> Iterator[Dataset]:

@@ -129,7 +129,8 @@ def summary(results: Sequence[tuple[str, RadiographResult]], manifest: Manifest)
         reasons = "; ".join(
             dict.fromkeys((result.reason or "no reason recorded").rstrip(".") for _, result in results)
         )
-        return ascii_text(f"Analysis not performed on any of {radiographs}: {reasons}.")
+        which = f" on any of {radiographs}" if count > 1 else ""
+        return ascii_text(f"Analysis not performed{which}: {reasons}.")
     skipped = count - len(analysed)
     text = (
         f"{len(analysed)} of {radiographs} analysed, {len(above)} with a local finding above the operating "
