@@ -1,6 +1,6 @@
-"""Drawn hand radiographs with a planted, known defect: for demonstrations and tests, never to claim detection quality.
+"""Drawn hand radiographs with a planted, known defect: for demonstrations and tests, not to claim quality.
 
-Everything is made by this file and `phantom_anatomy`: no picture of a person is used, and no model is trained on them.
+Everything is made by this file and `phantom_anatomy`: no picture of a person is used, no model trains on it.
 """
 
 from dataclasses import dataclass
@@ -155,8 +155,8 @@ def as_dicom(
 ) -> Dataset:
     """A DX For Presentation instance that says in its header that it is drawn.
 
-    UIDs not given follow from kind, seed, size and side: the same phantom has the same UIDs. `attributes` are DICOM
-    keywords set last, so that a test can say anything.
+    UIDs not given follow from kind, seed, size and side: the same phantom has the same UIDs. `attributes` are
+    DICOM keywords set last, so that a test can say anything.
     """
     height, width = phantom.pixels.shape
     key = f"phantom/{phantom.kind}/{phantom.seed}/{width}x{height}/{phantom.laterality}/{photometric}"
@@ -207,7 +207,7 @@ def _place(rng: np.random.Generator, width: int, height: int, laterality: str) -
 
 def _soft_tissue(hand: Hand, film: _Film, rng: np.random.Generator) -> Map:
     """Thickness of the soft tissue in mm: rounded towards the skin."""
-    mask = np.zeros((film.height, film.width), np.uint8)
+    mask: NDArray[np.uint8] = np.zeros((film.height, film.width), np.uint8)
     for outline in (hand.palm, hand.arm):
         cv2.fillPoly(mask, [np.round(film.to_px(outline)).astype(np.int32)], 255)
     reach = max(3, int(9 * film.px_per_mm) | 1)
@@ -308,9 +308,7 @@ def _add_short_bone(bone: ShortBone, film: _Film, cortex: Map, medulla: Map) -> 
     v = (dx * np.sin(turn) + dy * np.cos(turn)) / bone.radii[1]
     theta = np.arctan2(v, u)
     edge = np.ones_like(theta)
-    for harmonic, (amplitude, phase) in enumerate(
-        zip(bone.bumps[::2], bone.bumps[1::2], strict=True), start=2
-    ):
+    for harmonic, (amplitude, phase) in enumerate(bone.bumps, start=2):
         edge += amplitude * np.cos(harmonic * theta + phase)
     # Squarer than an ellipsoid, so that the middle is flat and the rim reads as a cortical line.
     r = np.sqrt(u * u + v * v) / edge

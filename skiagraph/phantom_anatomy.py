@@ -1,9 +1,10 @@
-"""The skeleton and the outline of a drawn hand, in millimetres: +y towards the fingertips, +x towards the thumb.
+"""The skeleton and the outline of a drawn hand, in millimetres: +y to the fingertips, +x to the thumb.
 
-The origin is the wrist joint. Lengths and widths are those of an adult hand in posteroanterior view, jittered by a seed.
+The origin is the wrist joint. Lengths and widths are those of an adult in posteroanterior view, jittered.
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import cos, radians, sin
 
 import numpy as np
@@ -56,7 +57,7 @@ class ShortBone:
     centre: Point
     radii: Point
     angle: float
-    bumps: tuple[float, ...]  # amplitude and phase of the 2nd..4th harmonic, alternating
+    bumps: tuple[tuple[float, float], ...]  # amplitude and phase of the 2nd, 3rd … harmonic of the outline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,23 +155,33 @@ def make_hand(rng: np.random.Generator, broken: tuple[int, int, Break] | None = 
         rays.append(tuple(bones))
     forearm = (
         LongBone(
-            name="radius", base=(8.6 * size, -0.5), angle=181.5 + rng.normal(0, 1), length=150, base_width=13.6 * stout,
-            shaft_width=6.6 * stout, head_width=8,
+            name="radius",
+            base=(8.6 * size, -0.5),
+            angle=181.5 + rng.normal(0, 1),
+            length=150,
+            base_width=13.6 * stout,
+            shaft_width=6.6 * stout,
+            head_width=8,
         ),
         LongBone(
-            name="ulna", base=(-12.5 * size, -2.5), angle=180 + rng.normal(0, 1), length=150, base_width=8.2 * stout,
-            shaft_width=5.6 * stout, head_width=8,
+            name="ulna",
+            base=(-12.5 * size, -2.5),
+            angle=180 + rng.normal(0, 1),
+            length=150,
+            base_width=8.2 * stout,
+            shaft_width=5.6 * stout,
+            head_width=8,
         ),
-    )  # fmt: skip
+    )
     short = [
         ShortBone(
             centre=(x * size, y * size),
             radii=(1.13 * across * size, 1.1 * along * size),
             angle=angle + rng.normal(0, 4),
-            bumps=tuple(float(v) for pair in zip(rng.uniform(0.02, 0.07, 3), rng.uniform(0, 6.28, 3), strict=True) for v in pair),
+            bumps=_bumps(rng),
         )
         for x, y, across, along, angle in _CARPALS
-    ]  # fmt: skip
+    ]
     short += [
         _styloid(forearm[0].place(1.5, -9.5 * stout), (4.6, 5.5)),
         _styloid(forearm[1].place(1.0, 5.5 * stout), (2.0, 4.0)),
@@ -194,7 +205,7 @@ def make_hand(rng: np.random.Generator, broken: tuple[int, int, Break] | None = 
 
 
 def beyond(bone: LongBone, along: float) -> tuple[Point, float]:
-    """Where a point of a broken bone's axis beyond the fracture went, and by how many degrees it was turned."""
+    """Where a point of the axis beyond the fracture went, and by how many degrees it was turned."""
     broken = bone.broken
     if broken is None:
         return bone.place(along), 0.0
@@ -221,15 +232,20 @@ def half_width(bone: LongBone, along: NDArray[np.float32]) -> NDArray[np.float32
     return np.asarray(width * caps, dtype=np.float32)
 
 
+def _bumps(rng: np.random.Generator) -> tuple[tuple[float, float], ...]:
+    amplitudes, phases = rng.uniform(0.02, 0.07, 3).tolist(), rng.uniform(0, 6.28, 3).tolist()
+    return tuple(zip(amplitudes, phases, strict=True))
+
+
 def _styloid(centre: Point, radii: Point) -> ShortBone:
-    return ShortBone(centre=centre, radii=radii, angle=0.0, bumps=(0.03, 0.0, 0.02, 1.0, 0.02, 2.0))
+    return ShortBone(centre=centre, radii=radii, angle=0.0, bumps=((0.03, 0.0), (0.02, 1.0), (0.02, 2.0)))
 
 
 def _palm(rays: tuple[tuple[LongBone, ...], ...], size: float) -> tuple[Point, ...]:
     """Outline of the palm: wrist, thenar, the webs between the fingers, hypothenar."""
     thumb, little = rays[0], rays[4]
     webs = []
-    for one, other in zip(rays[1:-1], rays[2:], strict=True):
+    for one, other in pairwise(rays[1:]):
         left, right = one[1].place(one[1].length * 0.36), other[1].place(other[1].length * 0.36)
         webs.append(((left[0] + right[0]) / 2, (left[1] + right[1]) / 2))
     index = rays[1]

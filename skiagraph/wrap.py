@@ -12,15 +12,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
-from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+from pydicom.sr.coding import Code
+from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
-# Made once for the drawing and wrapping tool; not the node's own, or its loop guard would drop what we send it.
+# Made once for drawing and wrapping; not the node's own, or its loop guard would drop what we send it.
 TOOL_IMPLEMENTATION_CLASS_UID: Final = "2.25.118325402614870921653017391544026413067"
 _UID_NAMESPACE: Final = uuid.UUID("5b0f6f0e-6c3c-4f0e-9a3a-2f5f4f1f7a11")
 _ACQUIRED: Final = ("20260101", "120000")
 
 
-class NotAPicture(Exception):
+class NotAPictureError(Exception):
     """The file is not a PNG or JPEG that can be read."""
 
 
@@ -53,7 +54,7 @@ def wrap_picture(
     body_part: str | None = "HAND",
     laterality: Literal["L", "R", "U"] = "U",
 ) -> Dataset:
-    """A PNG or JPEG (8 or 16 bit, grey or colour, EXIF orientation) as a DX instance; raises NotAPicture.
+    """A PNG or JPEG (8 or 16 bit, grey or colour, EXIF orientation) as DX; raises NotAPictureError.
 
     UIDs not given follow from the file's bytes: the same picture is the same study.
     """
@@ -91,7 +92,7 @@ def dx_instance(
     instance_number: int = 1,
     pixel_spacing_mm: float = 0.2,
 ) -> Dataset:
-    """A valid DX For Presentation instance (PS3.3 A.26), explicit little endian, ready for `save_as` or C-STORE.
+    """A valid DX For Presentation instance (PS3.3 A.26), explicit little endian, for `save_as` or C-STORE.
 
     pixels: (h, w) uint16 below 2**bits_stored, bright bone; inverted here for MONOCHROME1.
     """
@@ -99,9 +100,9 @@ def dx_instance(
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
-    dataset.file_meta.MediaStorageSOPInstanceUID = sop_instance_uid
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.ImplementationClassUID = TOOL_IMPLEMENTATION_CLASS_UID
+    dataset.file_meta.ImplementationClassUID = UID(TOOL_IMPLEMENTATION_CLASS_UID)
     dataset.file_meta.ImplementationVersionName = "SKIA_DRAW_01"
     dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
     dataset.SOPInstanceUID = sop_instance_uid
@@ -145,7 +146,7 @@ def _acquisition(dataset: Dataset, labels: DxLabels, instance_number: int, pixel
     dataset.AcquisitionDate, dataset.AcquisitionTime = _ACQUIRED
     dataset.ContentDate, dataset.ContentTime = _ACQUIRED
     dataset.ImageLaterality = labels.laterality
-    # Fingers point to the feet when the arm hangs; of a picture nothing is known, so the usual display is assumed.
+    # Fingers up is towards the feet; of a picture nothing is known: the usual display is assumed.
     across = "R" if labels.laterality == "L" else "L"
     dataset.PatientOrientation = [across, "H" if labels.view_position else "F"]
     dataset.PositionerType = ""
@@ -163,7 +164,7 @@ def _acquisition(dataset: Dataset, labels: DxLabels, instance_number: int, pixel
     dataset.ImagerPixelSpacing = [round(pixel_spacing_mm, 5)] * 2
 
 
-def _coded(code: codes) -> Dataset:  # type: ignore[valid-type]
+def _coded(code: Code) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = (
         code.value,
@@ -181,5 +182,5 @@ def _read_grey(path: Path) -> tuple[NDArray[np.uint16], int]:
             deep = upright.mode.startswith("I")
             grey = np.asarray(upright if deep else upright.convert("L"))
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise NotAPicture(f"{path.name} is not a PNG or JPEG that can be read: {error}") from error
+        raise NotAPictureError(f"{path.name} is not a PNG or JPEG that can be read: {error}") from error
     return np.asarray(np.clip(grey, 0, 65535), dtype=np.uint16), 16 if deep else 8
