@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from runners.engines.base import FloatArray
+from runners.errors import RunnerError
 
 DEVICE = 0  # of those that CUDA_VISIBLE_DEVICES or the container leaves
 
 
-class GpuError(Exception):
+class GpuError(RunnerError):
     """CUDA is not there or refused a call; the text says which and why."""
 
 

@@ -25,6 +25,13 @@ def default_plan_cache() -> Path:
     return Path.home() / ".cache" / "skiagraph" / "plans"
 
 
+def target_of(gpu: Gpu, library: Library) -> Target:
+    """What a plan for this GPU is keyed by: plans of TensorRT-RTX run on any GPU of the capability, any driver."""
+    if library.ahead_of_time:
+        return Target.ahead_of_time(gpu.compute_capability)
+    return Target(gpu_name=gpu.name, compute_capability=gpu.compute_capability, driver=gpu.driver)
+
+
 def open_tensorrt(
     graph: Graph, *, library: Library, gpu: Gpu, maximum_batch: int, plan_cache: Path | None
 ) -> "TensorRtEngine":
@@ -33,11 +40,7 @@ def open_tensorrt(
     Raises PlanError or GpuError; the caller then runs the CPU engine and says why.
     """
     profile = BatchProfile.up_to(maximum_batch)
-    target = (
-        Target.ahead_of_time(gpu.compute_capability)
-        if library.ahead_of_time
-        else Target(gpu_name=gpu.name, compute_capability=gpu.compute_capability, driver=gpu.driver)
-    )
+    target = target_of(gpu, library)
     cache = PlanCache(folder=plan_cache or default_plan_cache())
     key, plan = cached_plan(cache, graph, library=library, target=target, profile=profile)
     try:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import skiagraph.log
+from runners.errors import RunnerError
 
 _log = skiagraph.log.get(__name__)
 _PROGRESS_SECONDS = 5.0
@@ -20,7 +21,7 @@ _SOURCE_LINE = re.compile(r" ?\(?In \w+ at /\S+\)*")  # the library's own source
 _listening = threading.Lock()
 
 
-class PlanError(Exception):
+class PlanError(RunnerError):
     """A graph, plan or library that TensorRT cannot run; the text names it, the operator and the way out."""
 
 

@@ -12,10 +12,15 @@ class ServiceSettings(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 3000
     model: str = "synthetic-defects"  # name of a package in models/packages, or a folder
+    also_models: tuple[str, ...] = ()  # further packages, chosen per request
     engine: Literal["auto", "tensorrt", "cpu"] = "auto"
     preprocess_workers: Annotated[int, Field(ge=1, le=64)] = 2
     engine_threads: Annotated[int, Field(ge=1, le=64)] = 2
+    # A JPEG 2000 radiograph with a longer side is decoded at a half, a quarter … of its size; 0: never.
+    decode_long_side_px: Annotated[int, Field(ge=0)] = 1600
     max_batch_size: Annotated[int, Field(ge=1, le=64)] = 8
+    max_requests: Annotated[int, Field(ge=1)] = 64  # at once; more are answered 429
+    max_instances: Annotated[int, Field(ge=1)] = 200  # in one study
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
     max_pixels: Annotated[int, Field(gt=0)] = 60_000_000
