@@ -1,0 +1,120 @@
+{{- define "skiagraph.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* 40 characters leave room for the longest suffix and a StatefulSet's own. */}}
+{{- define "skiagraph.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- else if contains (include "skiagraph.name" .) .Release.Name }}
+{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "skiagraph.name" .) | trunc 40 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* Called with (dict "root" $ "component" "listener"); the chart's version never enters a selector. */}}
+{{- define "skiagraph.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "skiagraph.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "skiagraph.labels" -}}
+{{ include "skiagraph.selectorLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "skiagraph.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "skiagraph.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{/* Called with (dict "root" $ "image" .Values.image): what the image leaves empty comes from the common one. */}}
+{{- define "skiagraph.image" -}}
+{{- $common := .root.Values.image }}
+{{- $own := .image.repository }}
+{{- $repository := default $common.repository $own }}
+{{- $digest := ternary .image.digest (default $common.digest .image.digest) (not (empty $own)) }}
+{{- $tag := default (default .root.Chart.AppVersion $common.tag) .image.tag }}
+{{- if $digest }}{{ $repository }}@{{ $digest }}{{ else }}{{ $repository }}:{{ $tag }}{{ end }}
+{{- end }}
+
+{{/* The settings file: the site's own keys, and over them what the cluster decides. */}}
+{{- define "skiagraph.settings" -}}
+{{- $listener := dict
+  "host" "0.0.0.0" "port" 11112 "console_host" "0.0.0.0" "console_port" 8080
+  "folder" "/var/lib/skiagraph"
+  "service_url" (printf "http://%s-service:3000" (include "skiagraph.fullname" .)) }}
+{{- $service := dict "host" "0.0.0.0" "port" 3000 }}
+{{- if .Values.service.gpu.enabled }}
+{{- $_ := set $service "plan_cache" "/var/cache/skiagraph" }}
+{{- end }}
+{{- $owned := dict "log_json" true "listener" $listener "service" $service }}
+{{- toYaml (mergeOverwrite (deepCopy .Values.settings) $owned) }}
+{{- end }}
+
+{{/* What both pods share: restricted profile, no token, no writable root. */}}
+{{- define "skiagraph.podSecurity" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false # a Service named skiagraph-… would put SKIAGRAPH_… variables into our settings
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 1034
+  runAsGroup: 1034
+  fsGroup: 1034
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "skiagraph.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "skiagraph.environment" -}}
+- {name: SKIAGRAPH_CONFIG, value: /etc/skiagraph/skiagraph.yaml}
+- {name: HOME, value: /tmp}
+- {name: BENTOML_HOME, value: /tmp/bentoml}
+- {name: BENTOML_DO_NOT_TRACK, value: "True"}
+{{- end }}
+
+{{/* Called with (dict "root" $ "half" .Values.listener). */}}
+{{- define "skiagraph.placement" -}}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .half.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .half.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .half.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Contradictions that a schema cannot name. */}}
+{{- define "skiagraph.validate" -}}
+{{- with .Values.service.autoscaling }}
+{{- if and (eq .mode "keda") (not .keda.serverAddress) }}
+{{- fail "service.autoscaling.keda.serverAddress is empty: give the URL of Prometheus, or choose another service.autoscaling.mode" }}
+{{- end }}
+{{- if gt (int .minReplicas) (int .maxReplicas) }}
+{{- fail (printf "service.autoscaling.minReplicas %d is more than maxReplicas %d" (int .minReplicas) (int .maxReplicas)) }}
+{{- end }}
+{{- end }}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.modalities) }}
+{{- fail "networkPolicy.modalities is empty: name the CIDR that may send DICOM, or nobody can" }}
+{{- end }}
+{{- if and .Values.listener.service.nodePort (ne .Values.listener.service.type "NodePort") (ne .Values.listener.service.type "LoadBalancer") }}
+{{- fail "listener.service.nodePort needs listener.service.type NodePort or LoadBalancer" }}
+{{- end }}
+{{- end }}
