@@ -15,6 +15,10 @@ _LOST = 0.02  # and less than this is hardly a limb
 _KEPT = 0.12
 _RIM = 0.012  # of the longer side: cleared along the edges while components are told apart
 _EDGE = 0.10  # a component nearer to an edge than this is a film border
+# A component this much darker than the one that gives most light is air.
+_DIM = 0.5
+# The darkest soft tissue is at least this much brighter than air, of the range from air to bone.
+_CLEAR = 0.1
 
 # Soft tissue is much darker than bone: the logarithm tells it from air, the gentler curves are for grey
 # backgrounds.
@@ -26,15 +30,32 @@ _CURVES: tuple[Callable[[FloatArray], FloatArray], ...] = (
 
 
 def foreground_mask(work: FloatArray) -> MaskArray:
-    """(h, w) mask 0/1 of the limb; all ones when no threshold separates one (a limb that fills the
-    radiograph)."""
+    """(h, w) mask 0/1 of the limb.
+
+    All ones when no threshold separates one: a limb that fills the radiograph.
+    """
     low, high = np.percentile(work, (1, 99.5))
     grey = np.clip((cv2.GaussianBlur(work, (0, 0), 1.5) - low) / max(high - low, 1e-6), 0, 1)
+    best, best_gap = np.ones(work.shape, np.uint8), 0.0
     for curve in _CURVES:
-        mask = _largest_parts(_otsu(curve(grey.astype(np.float32))))
-        if _LOST <= mask.mean() <= _FLOODED:
-            return mask
-    return np.ones(work.shape, np.uint8)
+        mask = _largest_parts(_otsu(curve(grey.astype(np.float32))), grey)
+        if not _LOST <= mask.mean() <= _FLOODED:
+            continue
+        gap = _gap(mask, grey)
+        if gap > best_gap:
+            best, best_gap = mask, gap
+        if gap >= _CLEAR:
+            break
+    return best
+
+
+def _gap(mask: MaskArray, grey: FloatArray) -> float:
+    """How much brighter the darker parts of the limb are than air: small when the mask floods into air."""
+    square = np.ones((5, 5), np.uint8)
+    inner, outer = cv2.erode(mask, square) > 0, cv2.dilate(mask, square) == 0
+    if not inner.any() or not outer.any():
+        return 0.0
+    return float(np.percentile(grey[inner], 15) - np.median(grey[outer]))
 
 
 def _otsu(grey: FloatArray) -> MaskArray:
@@ -43,8 +64,8 @@ def _otsu(grey: FloatArray) -> MaskArray:
     return np.asarray(mask, np.uint8)
 
 
-def _largest_parts(mask: MaskArray) -> MaskArray:
-    """Opened, without small or edge components, closed, holes filled, and grown to keep the skin line."""
+def _largest_parts(mask: MaskArray, grey: FloatArray) -> MaskArray:
+    """Opened, without small, dim or edge components, closed, holes filled, and grown to keep the skin line."""
     unit = max(mask.shape) / 320
     depth = _distance_to_edge(mask.shape)
     rim = depth < _RIM * max(mask.shape)
@@ -56,6 +77,9 @@ def _largest_parts(mask: MaskArray) -> MaskArray:
     areas = stats[1:, cv2.CC_STAT_AREA].astype(float)
     inner = np.bincount(labels.ravel(), (depth > _EDGE * max(mask.shape)).ravel(), minlength=count)[1:]
     areas[inner < 0.1 * areas] = 0  # lies along the edges: what is left of a film border
+    light = np.bincount(labels.ravel(), grey.ravel(), minlength=count)[1:]
+    brightness = light / stats[1:, cv2.CC_STAT_AREA]
+    areas[brightness < _DIM * brightness[np.argmax(light * (areas > 0))]] = 0  # a strip of grey air
     kept = np.isin(labels, 1 + np.flatnonzero(areas >= max(1, _KEPT * areas.max()))).astype(np.uint8)
     reach = 2 * int(np.ceil(_RIM * max(mask.shape))) + 3
     beside = np.asarray(cv2.dilate(kept, np.ones((reach, reach), np.uint8)), np.uint8)

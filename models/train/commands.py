@@ -13,7 +13,7 @@ from models.train.robustness import robustness
 from models.train.run import RunConfig, train_run, untrained_members
 
 SYNTHETIC_DEFECTS = "synthetic-defects"
-_DEFAULT_STEPS = 6500
+_DEFAULT_STEPS = 5000
 
 
 def train(name: str, *, data: Path, out: Path, steps: int | None, seed: int, resume: bool) -> Path:
