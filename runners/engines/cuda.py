@@ -32,6 +32,8 @@ class Gpu:
 def find_gpu() -> Gpu:
     """The GPU of this process; takes no memory on it. Raises GpuError saying why there is none."""
     runtime = _runtime()
+    if _call(runtime, "cudaDriverGetVersion") == 0:
+        raise GpuError("no NVIDIA driver is loaded")
     if _call(runtime, "cudaGetDeviceCount") == 0:
         raise GpuError("no CUDA device is visible: check CUDA_VISIBLE_DEVICES and the container's GPU limit")
     properties = _call(runtime, "cudaGetDeviceProperties", DEVICE)

@@ -26,7 +26,7 @@ def default_plan_cache() -> Path:
 
 
 def target_of(gpu: Gpu, library: Library) -> Target:
-    """What a plan for this GPU is keyed by: plans of TensorRT-RTX run on any GPU of the capability, any driver."""
+    """What a plan for this GPU is keyed by; TensorRT-RTX plans run on any GPU of the capability."""
     if library.ahead_of_time:
         return Target.ahead_of_time(gpu.compute_capability)
     return Target(gpu_name=gpu.name, compute_capability=gpu.compute_capability, driver=gpu.driver)

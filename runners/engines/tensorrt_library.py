@@ -4,8 +4,7 @@ import importlib
 import re
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -60,15 +59,18 @@ def _import(module: str, *, name: str, ahead_of_time: bool, extra: str) -> Libra
 
 
 @contextmanager
-def complaints(library: Library) -> Iterator[Iterable[str]]:
-    """The library's error messages while inside. It keeps one logger per process: one caller at a time."""
+def complaints(library: Library) -> Iterator[list[str]]:
+    """The library's error messages while inside; it keeps one logger per process: one caller at a time."""
     with _listening:
-        errors: deque[str] = logger(library.module).errors
-        errors.clear()
-        yield errors
+        errors: list[str] = []
+        logger(library.module).collected = errors
+        try:
+            yield errors
+        finally:
+            logger(library.module).collected = None
 
 
-def told(errors: Iterable[str]) -> str:
+def told(errors: list[str]) -> str:
     """Error messages as one sentence for people."""
     return "; ".join(_SOURCE_LINE.sub("", error).strip() for error in errors) or "no reason given"
 
@@ -82,11 +84,12 @@ def logger(module: ModuleType) -> Any:
     class Logger(trt.ILogger):  # type: ignore[misc]  # a class of a module chosen at run time
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.errors: deque[str] = deque(maxlen=20)
+            self.collected: list[str] | None = None
 
         def log(self, level: Any, message: str) -> None:
-            if level <= severity.ERROR:
-                self.errors.append(message)
+            if level <= severity.ERROR and self.collected is not None:
+                self.collected.append(message)
+            elif level <= severity.ERROR:
                 _log.error("TensorRT fails", message=message)
             elif level == severity.WARNING:
                 _log.warning("TensorRT warns", message=message)

@@ -1,4 +1,4 @@
-"""Every shipped graph built by a real TensorRT for every GPU generation; what is refused and how it is said."""
+"""Every shipped graph built by a real TensorRT for every GPU generation; what is refused, and its message."""
 
 from collections.abc import Callable
 from pathlib import Path

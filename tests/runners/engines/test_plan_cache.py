@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runners.engines.graph import Graph
-from runners.engines.plan_builder import BatchProfile, Built, build_plan
-from runners.engines.plan_cache import PlanCache, PlanKey, Target
+from runners.engines.plan_builder import BatchProfile, Built
+from runners.engines.plan_cache import PlanCache, PlanKey, Target, cached_plan
 from runners.engines.tensorrt_library import Library, PlanError
 
 KEY = PlanKey(
@@ -187,11 +187,7 @@ def test_a_killed_builder_holds_nobody_up(cache: PlanCache) -> None:
 
 def test_a_real_plan_is_kept(make_graph: Callable[..., Graph], rtx: Library, cache: PlanCache) -> None:
     graph, profile = make_graph(), BatchProfile.up_to(4)
-    key = PlanKey.of(graph, rtx, Target.ahead_of_time(86), profile)
-
-    def build(_kernel_times: bytes) -> Built:
-        return build_plan(graph, library=rtx, profile=profile, compute_capability=86)
-
-    plan = cache.get(key, build)
+    target = Target.ahead_of_time(86)
+    key, plan = cached_plan(cache, graph, library=rtx, target=target, profile=profile)
     assert len(plan) > 1000
     assert cache.get(key, never) == plan
