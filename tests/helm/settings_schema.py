@@ -1,7 +1,7 @@
 """Write the product's own settings schema into the chart: `python -m tests.helm.settings_schema`.
 
-`settings` in values.schema.json is what `skiagraph.settings` accepts, less what the chart decides. So a key that the
-product does not know is refused by `helm install`, by its name.
+`settings` in values.schema.json is what `skiagraph.settings` accepts, less what the chart decides: `helm install`
+refuses a key that the product does not know by its name.
 """
 
 import json
@@ -16,7 +16,8 @@ SCHEMA = REPOSITORY / "helm" / "skiagraph" / "values.schema.json"
 DECIDED_BY_THE_CHART = {
     "Settings": {"log_json"},
     "ListenerSettings": {
-        "host", "port", "console_host", "console_port", "folder", "service_url", "database_url", "service_token",
+        "host", "port", "console_host", "console_port", "folder", "service_url",
+        "database_url", "service_token",
     },
     "ServiceSettings": {"host", "port", "plan_cache"},
 }  # fmt: skip

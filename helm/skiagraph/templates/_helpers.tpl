@@ -35,13 +35,16 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* Called with (dict "root" $ "image" .Values.image): what the image leaves empty comes from the common one. */}}
+{{/* Called with (dict "root" $ "image" .Values.image): what the image leaves empty comes from the common one,
+     except the digest of what is another image. */}}
 {{- define "skiagraph.image" -}}
 {{- $common := .root.Values.image }}
-{{- $own := .image.repository }}
-{{- $repository := default $common.repository $own }}
-{{- $digest := ternary .image.digest (default $common.digest .image.digest) (not (empty $own)) }}
+{{- $repository := default $common.repository .image.repository }}
 {{- $tag := default (default .root.Chart.AppVersion $common.tag) .image.tag }}
+{{- $digest := .image.digest }}
+{{- if not (or .image.repository .image.tag .image.digest) }}
+{{- $digest = $common.digest }}
+{{- end }}
 {{- if $digest }}{{ $repository }}@{{ $digest }}{{ else }}{{ $repository }}:{{ $tag }}{{ end }}
 {{- end }}
 
