@@ -1,3 +1,3 @@
-"""Skiagraph: scores hand radiographs for anomalies and answers the PACS. Research use only, not for diagnosis."""
+"""Skiagraph: scores hand radiographs for anomalies and answers the PACS. Research use only."""
 
 __version__ = "0.1.0"

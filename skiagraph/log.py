@@ -1,6 +1,6 @@
 """Structured logs: a sentence plus fields, JSON where programs read, plain lines on a terminal. No PHI, ever.
 
-A leaf module: any room may import it. Fields carry UIDs, paths and counts, never names, ids, dates of patients.
+A leaf module: any room may import it. Fields carry UIDs, paths and counts, never names or ids of patients.
 """
 
 import logging
@@ -10,7 +10,7 @@ import structlog
 
 
 def configure(*, json: bool | None = None, level: str = "INFO") -> None:
-    """Send our log and the standard library's through one formatter to stderr. json: None means not a terminal."""
+    """Send our log and the standard library's through one formatter to stderr; json None: not a terminal."""
     as_json = not sys.stderr.isatty() if json is None else json
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -42,7 +42,7 @@ class Settings(BaseSettings):
 
 
 def load(config: Path | None = None) -> Settings:
-    """Read `config` (or the file named by SKIAGRAPH_CONFIG, or none) and the environment; raises SettingsError."""
+    """Read `config` (or what SKIAGRAPH_CONFIG names, or none) and the environment; raises SettingsError."""
     chosen = config or (Path(path) if (path := os.environ.get(CONFIG_VARIABLE)) else None)
     if chosen is not None and not chosen.is_file():
         raise SettingsError(f"settings file {chosen} does not exist: name an existing file with --config")

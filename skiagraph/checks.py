@@ -1,0 +1,167 @@
+"""What `skiagraph check` looks at: each check is a function of the settings that yields findings."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import httpx
+
+from models import package
+from models.package import ModelPackage, PackageError
+from skiagraph.settings import Settings
+from skiagraph.settings.listener import Destination, ListenerSettings
+
+_VERIFICATION: Final = "1.2.840.10008.1.1"
+
+
+class Outcome(StrEnum):
+    OK = "ok"
+    NOTE = "note"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    what: str
+    outcome: Outcome
+    detail: str
+
+
+def run_checks(settings: Settings) -> Iterator[Finding]:
+    """Every check in the order a newcomer would ask."""
+    yield Finding(what="settings", outcome=Outcome.OK, detail="valid")
+    yield check_model(settings.service.model)
+    yield check_folder(settings.listener)
+    yield from check_parts(settings)
+    if not settings.listener.destinations:
+        yield Finding(
+            what="destinations",
+            outcome=Outcome.NOTE,
+            detail="none: results stay here; name a PACS under listener.destinations",
+        )
+    for destination in settings.listener.destinations:
+        yield check_destination(destination, calling=settings.listener.ae_title)
+
+
+def check_model(name: str) -> Finding:
+    what = f"model {name}"
+    try:
+        manifest = ModelPackage.open(package.find(name)).manifest
+    except PackageError as error:
+        return Finding(what=what, outcome=Outcome.FAILED, detail=str(error))
+    return Finding(
+        what=what, outcome=Outcome.OK, detail=f"version {manifest.version}, every file as its sha256 says"
+    )
+
+
+def check_folder(listener: ListenerSettings) -> Finding:
+    """The spool's folder, or where it would be made, is writable and has room above the reserve."""
+    folder = listener.folder.resolve()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    what = f"folder {listener.folder}"
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return Finding(
+            what=what,
+            outcome=Outcome.FAILED,
+            detail=f"{existing} is not writable; set listener.folder elsewhere",
+        )
+    free, reserve = shutil.disk_usage(existing).free, listener.reserve_bytes
+    if free < reserve:
+        return Finding(
+            what=what,
+            outcome=Outcome.FAILED,
+            detail=f"{free:,} bytes free, listener.reserve_bytes is {reserve:,}: nothing would be accepted",
+        )
+    return Finding(what=what, outcome=Outcome.OK, detail=f"writable, {free / 1e9:.0f} GB free")
+
+
+def check_parts(settings: Settings) -> Iterator[Finding]:
+    """The service and the DICOM node: running and ready, or their ports free for them."""
+    listener, service = settings.listener, settings.service
+    local = listener.service_url in {
+        f"http://{host}:{service.port}" for host in (service.host, "127.0.0.1", "localhost")
+    }
+    yield _check_http("HTTP service", listener.service_url, (service.host, service.port) if local else None)
+    yield _check_http(
+        "console",
+        f"http://{listener.console_host}:{listener.console_port}",
+        (listener.console_host, listener.console_port),
+    )
+    yield _check_dicom_port(listener)
+
+
+def check_destination(destination: Destination, *, calling: str) -> Finding:
+    """A real C-ECHO, under the AE title that will deliver."""
+    what = f"destination {destination.name}"
+    address = f"{destination.ae_title} at {destination.host}:{destination.port}"
+    problem = _echo(destination.host, destination.port, called=destination.ae_title, calling=calling)
+    if problem:
+        return Finding(what=what, outcome=Outcome.FAILED, detail=f"{address} {problem}")
+    return Finding(what=what, outcome=Outcome.OK, detail=f"{address} answers C-ECHO")
+
+
+def _check_http(what: str, url: str, bind: tuple[str, int] | None) -> Finding:
+    try:
+        status = httpx.get(f"{url}/readyz", timeout=7).status_code
+    except httpx.HTTPError as error:
+        if bind is None:
+            return Finding(what=what, outcome=Outcome.FAILED, detail=f"{url} does not answer: {error}")
+        return _port_free(what, *bind)
+    if status == 200:
+        return Finding(what=what, outcome=Outcome.OK, detail=f"{url} is ready")
+    return Finding(what=what, outcome=Outcome.FAILED, detail=f"{url}/readyz answers {status}, expected 200")
+
+
+def _check_dicom_port(listener: ListenerSettings) -> Finding:
+    finding = _port_free("DICOM node", listener.host, listener.port)
+    if finding.outcome is not Outcome.FAILED:
+        return finding
+    problem = _echo(listener.host, listener.port, called=listener.ae_title, calling=listener.ae_title)
+    if problem:
+        return Finding(what="DICOM node", outcome=Outcome.FAILED, detail=f"{finding.detail}; it {problem}")
+    return Finding(
+        what="DICOM node",
+        outcome=Outcome.OK,
+        detail=f"{listener.ae_title} answers C-ECHO on port {listener.port}",
+    )
+
+
+def _port_free(what: str, host: str, port: int) -> Finding:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return Finding(
+            what=what,
+            outcome=Outcome.FAILED,
+            detail=f"{host}:{port} cannot be listened on: {error.strerror or error}",
+        )
+    return Finding(what=what, outcome=Outcome.NOTE, detail=f"not running; {host}:{port} is free for it")
+
+
+def _echo(host: str, port: int, *, called: str, calling: str) -> str | None:
+    """C-ECHO (PS3.7 9.1.5); None when it succeeds, else what went wrong."""
+    from pynetdicom import AE
+
+    entity = AE(ae_title=calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = 5
+    entity.add_requested_context(_VERIFICATION)
+    association = entity.associate(host, port, ae_title=called)
+    if not association.is_established:
+        refused = association.is_rejected
+        return (
+            "rejects the association: check both AE titles"
+            if refused
+            else "does not answer: check host and port"
+        )
+    try:
+        status = association.send_c_echo()
+    finally:
+        association.release()
+    return None if status and status.Status == 0 else "does not answer C-ECHO with success"

@@ -1,0 +1,118 @@
+"""`skiagraph models`: the packages there are, and how they come to be."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skiagraph.commands.build_plan import build_plan
+from skiagraph.errors import UsageError
+
+app = typer.Typer(
+    help="Model packages: list, verify, train, evaluate, export.", no_args_is_help=True, rich_markup_mode=None
+)
+
+app.command("build-plan")(build_plan)
+
+Data = Annotated[Path, typer.Option("--data", help="Folder of the FracAtlas radiographs and labels.")]
+Package = Annotated[str, typer.Argument(metavar="PACKAGE", help="Name of a package, or its folder.")]
+FRACATLAS = Path("../shared/data/fracatlas")
+
+
+@app.command("list")
+def list_(as_json: Annotated[bool, typer.Option("--json", help="One JSON line a package.")] = False) -> int:
+    """List the packages that come with this version."""
+    from models.package import ModelPackage, available
+
+    for folder in available():
+        manifest = ModelPackage.open(folder).manifest
+        if as_json:
+            record = {"name": manifest.name, "version": manifest.version, "title": manifest.title}
+            typer.echo(json.dumps({**record, "folder": str(folder)}))
+        else:
+            typer.echo(f"{manifest.name:24} {manifest.version:10} {manifest.title}")
+    return 0
+
+
+@app.command()
+def verify(package: Package) -> int:
+    """Check every file of a package, and that each engine of this machine reproduces its golden outputs."""
+    from skiagraph.verify import verify_package
+
+    failed = False
+    for line in verify_package(_folder(package)):
+        failed |= not line.holds
+        typer.echo(f"{'ok' if line.holds else 'FAILED':8} {line.what:24} {line.detail}")
+    return 1 if failed else 0
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="Which model to train.")] = "synthetic-defects",
+    data: Data = FRACATLAS,
+    out: Annotated[Path, typer.Option("--out", help="Where runs are kept.")] = Path("runs"),
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps a member.")] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+) -> int:
+    """Train a model on normal radiographs; needs the `train` extra."""
+    _needs_training()
+    from models.train.commands import train as train_model
+
+    run = train_model(name, data=_existing(data), out=out, steps=steps, seed=seed, resume=resume)
+    typer.echo(run)
+    return 0
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    package: Annotated[Path, typer.Option("--package", help="Folder to write the package to.")],
+    data: Data = FRACATLAS,
+) -> int:
+    """Make a model package of a training run; needs the `train` extra."""
+    _needs_training()
+    from models.train.commands import export as export_model
+
+    typer.echo(export_model(_existing(run), data=_existing(data), package=package))
+    return 0
+
+
+@app.command()
+def evaluate(
+    package: Package,
+    data: Data = FRACATLAS,
+    docs: Annotated[Path | None, typer.Option("--docs", help="Also write evaluation.md here.")] = None,
+) -> int:
+    """Evaluate a package on validation radiographs and keep the figures in its manifest."""
+    _needs_training()
+    from models.train.commands import evaluate as evaluate_model
+
+    figures = evaluate_model(_folder(package), data=_existing(data), docs=docs)
+    typer.echo(json.dumps(figures, indent=2))
+    return 0
+
+
+def _folder(package: str) -> Path:
+    from models.package import PackageError, find
+
+    try:
+        return find(package)
+    except PackageError as error:
+        raise UsageError(str(error)) from error
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise UsageError(f"folder {folder} does not exist: name it with --data or as the argument")
+    return folder
+
+
+def _needs_training() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise UsageError(
+            "training needs torch: make setup-dev, or pip install --requirement requirements-dev.lock"
+        )

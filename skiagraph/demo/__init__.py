@@ -1,0 +1,1 @@
+"""The demonstration: the whole product on this machine, against a receiving PACS, over real associations."""
