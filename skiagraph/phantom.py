@@ -217,9 +217,8 @@ def _soft_tissue(hand: Hand, film: _Film, rng: np.random.Generator) -> Map:
         thick = 10.6 if number == 0 else (8.6 if number == 4 else 9.6)
         _draw_finger(mask, ray, film, thick)
     close = max(3, int(2.5 * film.px_per_mm) | 1)
-    mask = cv2.morphologyEx(
-        mask, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (close, close))
-    )
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (close, close))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc).astype(np.uint8)
     small = max(3, int(2.5 * film.px_per_mm) | 1)
     mask = np.where(cv2.GaussianBlur(mask, (small, small), 0) > 127, 255, 0).astype(np.uint8)
     depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5) / film.px_per_mm

@@ -109,7 +109,7 @@ def fit(samples: list[GateSample], checkpoint: Path, *, seed: int, epochs: int) 
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            _follow(average, network)
+            _follow(average, network, schedule.last_epoch)
             losses.append(float(loss.detach()))
         state = {name: part.state_dict() for name, part in stateful.items()}
         torch.save({**state, "epoch": epoch + 1, "seed": seed, "epochs": epochs}, checkpoint)
@@ -188,11 +188,12 @@ def _batch(rng: np.random.Generator, by_kind: dict[Kind, list[GateSample]]) -> t
 
 
 @torch.no_grad()
-def _follow(average: GateNetwork, network: GateNetwork) -> None:
-    """An exponential average of the weights: steadier than the last step."""
+def _follow(average: GateNetwork, network: GateNetwork, step: int) -> None:
+    """An exponential average of the weights, short at first: steadier than the last step."""
+    weight = max(1 - _AVERAGE, 9 / (10 + step))
     for slow, fast in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         if slow.is_floating_point():
-            slow.lerp_(fast, 1 - _AVERAGE)
+            slow.lerp_(fast, weight)
         else:
             slow.copy_(fast)
 

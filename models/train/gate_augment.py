@@ -44,7 +44,7 @@ def alter(picture: FloatArray, rng: np.random.Generator) -> FloatArray:
         picture = picture[:, ::-1]
     picture = _turn(np.ascontiguousarray(picture), rng)
     if rng.random() < 0.25:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.6)))
+        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.6))).astype(np.float32)
     picture = np.asarray(np.clip(picture, 0, 1) ** float(np.exp(rng.uniform(-0.6, 0.6))), dtype=np.float32)
     if rng.random() < 0.3:
         picture = _letters(picture, rng)

@@ -53,7 +53,7 @@ def noise(rng: np.random.Generator, width: int, height: int) -> FloatArray:
     """Noise of one scale, from grains to clouds."""
     picture = rng.standard_normal((height, width), dtype=np.float32)
     if rng.random() < 0.7:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(np.exp(rng.uniform(-0.7, 3.4))))
+        picture = cv2.GaussianBlur(picture, (0, 0), float(np.exp(rng.uniform(-0.7, 3.4)))).astype(np.float32)
     return np.asarray(0.5 + picture / (picture.std() * rng.uniform(2.5, 6)), dtype=np.float32)
 
 
@@ -85,7 +85,7 @@ def scene(rng: np.random.Generator, width: int, height: int) -> FloatArray:
         fill = rng.random() + rng.uniform(0, 0.35) * (gradient(rng, width, height) - 0.5)
         if rng.random() < 0.4:
             fill = fill + rng.uniform(0.05, 0.25) * (clouds(rng, width, height) - 0.5)
-        picture = picture * (1 - soft) + fill.astype(np.float32) * soft
+        picture = (picture * (1 - soft) + fill * soft).astype(np.float32)
     return picture
 
 
@@ -106,7 +106,7 @@ def text_page(rng: np.random.Generator, width: int, height: int) -> FloatArray:
     if rng.random() < 0.4:
         one, other = rng.integers(0, height, 2)
         cv2.rectangle(page, (left, int(one)), (width - left, int(other)), 60, 1)
-    return page.astype(np.float32) / 255
+    return np.asarray(page / 255, dtype=np.float32)
 
 
 def shapes(rng: np.random.Generator, width: int, height: int) -> FloatArray:
@@ -126,7 +126,7 @@ def shapes(rng: np.random.Generator, width: int, height: int) -> FloatArray:
             cv2.circle(page, a, int(rng.integers(3, width // 3)), grey, thick)
         else:
             cv2.line(page, a, b, grey, abs(thick))
-    return page.astype(np.float32) / 255
+    return np.asarray(page / 255, dtype=np.float32)
 
 
 def chest(rng: np.random.Generator, width: int, height: int) -> FloatArray:

@@ -10,9 +10,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from models.gate import decide, picture_thumbnail, thumbnail
+from models.gate import decide, picture_thumbnail, work_copy
 from models.package import Gate
-from models.radiograph import Radiograph
+from models.train.errors import DataError
 from models.train.gate_data import Kind, labelled_files
 from models.train.gate_draw import BODY_PARTS, NOT_RADIOGRAPHS
 
@@ -41,15 +41,17 @@ def evaluate_gate(folder: Path, *, data: Path) -> dict[str, Any]:
     for row in labelled_files(data, "val"):
         pixels = cv2.imread(str(row.path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
         if pixels is None:
-            continue
+            raise DataError(f"{row.path} cannot be read: restore it, or leave it out of the table")
+        picture = work_copy(np.asarray(pixels, dtype=np.uint8))
         name = row.kind.name.lower() if row.region == "hand" else row.region
         names = [name]
         if row.kind is Kind.HAND:
             names += ["hand fractured" if row.abnormal else "hand normal", row.view]
         for inverted in (False, True):
-            upright = 255 - pixels if inverted else pixels
+            upright = 255 - picture if inverted else picture
             for quarter in range(4):
-                seen = thumbnail(_radiograph(np.rot90(upright, quarter)), gate.thumbnail_px)
+                turned = np.ascontiguousarray(np.rot90(upright, quarter))
+                seen = picture_thumbnail(turned, gate.thumbnail_px)
                 suffix = " as it is" if quarter == 0 and not inverted else ""
                 for one in names:
                     shown.setdefault(one, []).append(seen)
@@ -83,13 +85,3 @@ def rate(hits: int, of: int) -> Rate:
 
 def _size(rng: np.random.Generator) -> tuple[int, int]:
     return (288, int(rng.integers(180, 289))) if rng.random() < 0.5 else (int(rng.integers(180, 289)), 288)
-
-
-def _radiograph(pixels: NDArray[np.uint8]) -> Radiograph:
-    height, width = pixels.shape
-    return Radiograph(
-        pixels=np.ascontiguousarray(pixels),
-        source_width_px=width,
-        source_height_px=height,
-        polarity_known=False,
-    )
