@@ -15,7 +15,6 @@ ALERTS = CHART / "files" / "alerts.yaml"
 RUNBOOK = REPOSITORY / "docs" / "operations.md"
 
 _METRIC = re.compile(r"\b(?:skiagraph|bentoml_service)_[a-z0-9_]+")
-_HISTOGRAM_PARTS = re.compile(r"_(bucket|count|sum)$")
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -36,10 +35,6 @@ def panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def series_names(expression: str) -> set[str]:
     return set(_METRIC.findall(expression))
-
-
-def without_histogram_part(name: str) -> str:
-    return _HISTOGRAM_PARTS.sub("", name)
 
 
 def label_values(expression: str, label: str) -> set[str]:

@@ -1,0 +1,84 @@
+"""Alerts and dashboard ask only for metrics that the code declares, and ask for them as what they are."""
+
+import re
+
+import prometheus_client
+import pytest
+from prometheus_client.samples import Sample
+
+import service.metrics
+from dicom_listener import metrics as listener_metrics
+from dicom_listener.ledger.overview import Backlog, Waiting
+from skiagraph.settings.listener import ListenerSettings
+from tests.operations import rules
+
+assert service.metrics  # declares the metrics of its half in the process's registry
+
+
+def _declared() -> dict[str, str]:
+    """Series name to type, of both halves; histograms by their three parts."""
+    nothing = Waiting(depth=0, oldest_age_seconds=0.0)
+    backlog = Backlog(
+        stages=dict.fromkeys(("assembly", "scoring", "delivery"), nothing),
+        outboxes={"pacs": nothing},
+        dead_letters=0,
+    )
+    families = [
+        *listener_metrics.registry.collect(),
+        *listener_metrics.BacklogCollector(lambda: backlog, lambda: 0).collect(),
+        *prometheus_client.REGISTRY.collect(),
+    ]
+    names: dict[str, str] = {}
+    for family in families:
+        endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
+        names |= {family.name + ending: family.type for ending in endings}
+    return names
+
+
+@pytest.fixture(scope="module")
+def declared() -> dict[str, str]:
+    return _declared()
+
+
+def _questions() -> list[tuple[str, str]]:
+    """Where, and the expression."""
+    asked = [(rule["alert"], rule["expr"]) for rule in rules.alerts()]
+    for name, dashboard in rules.dashboards().items():
+        asked += [
+            (f"{name}: {panel['title']}", target["expr"])
+            for panel in rules.panels(dashboard)
+            for target in panel["targets"]
+        ]
+    return asked
+
+
+@pytest.mark.parametrize(("where", "expression"), _questions(), ids=lambda value: value[:40])
+def test_each_expression_asks_for_declared_metrics(
+    where: str, expression: str, declared: dict[str, str]
+) -> None:
+    for name in rules.series_names(expression):
+        assert name in declared, f"{where} asks for {name}"
+        counted = declared[name] in {"counter", "histogram"}
+        inside_rate = re.search(rf"(?:rate|increase)\({name}\b", expression) is not None
+        # The one counter that is looked at as it stands: a fallback counts for as long as the process lives.
+        assert inside_rate == counted or name == "skiagraph_engine_fallback_total", f"{where}: rate of {name}"
+
+
+def test_the_bucket_of_the_turnaround_objective_is_measured(declared: dict[str, str]) -> None:
+    (rule,) = [rule for rule in rules.alerts() if rule["alert"] == "SkiagraphTurnaroundBurn"]
+    wanted = rules.label_values(rule["expr"], "le")
+    assert wanted
+    assert wanted <= {
+        sample.labels["le"] for sample in _samples("skiagraph_turnaround_seconds") if "le" in sample.labels
+    }
+
+
+def test_the_reserve_in_the_rule_is_the_default_of_the_setting() -> None:
+    (rule,) = [rule for rule in rules.alerts() if rule["alert"] == "SkiagraphSpoolBelowReserve"]
+    assert rule["expr"].split("<")[1].strip() == str(ListenerSettings().reserve_bytes)
+
+
+def _samples(family: str) -> list[Sample]:
+    return [
+        sample for one in listener_metrics.registry.collect() if one.name == family for sample in one.samples
+    ]
