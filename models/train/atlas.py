@@ -23,15 +23,14 @@ class Atlas:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BoxWeights:
-    """down (n, rows, h) and across (n, columns, w): interpolation of the mask's box as two matrix
-    products."""
+    """down (n, rows, h) and across (n, columns, w): interpolation of the mask's box, one axis each."""
 
     down: Tensor
     across: Tensor
 
     def into_box(self, x: Tensor) -> Tensor:
         """(n, h, w) → (n, rows, columns)."""
-        return self.down @ x @ self.across.transpose(1, 2)
+        return product(product(self.down, x), self.across.transpose(1, 2))
 
 
 def box_weights(mask: Tensor, *, rows: int, columns: int) -> BoxWeights:
@@ -45,7 +44,12 @@ def out_of_box(boxed: Tensor, mask: Tensor) -> Tensor:
     """(n, rows, columns) of the box back to the (n, h, w) of the mask; the edge goes on outside the box."""
     down = _inverse_weights(mask.amax(dim=2), boxed.shape[1])
     across = _inverse_weights(mask.amax(dim=1), boxed.shape[2])
-    return down @ boxed @ across.transpose(1, 2)
+    return product(product(down, boxed), across.transpose(1, 2))
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """(n, i, k) times (n, k, j) without MatMul: TensorRT-RTX builds none in float32 for capability 7.5."""
+    return (a.unsqueeze(3) * b.unsqueeze(1)).sum(dim=2)
 
 
 def _extent(profile: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,8 +90,8 @@ def thumbnail(root: Tensor, mask: Tensor) -> Tensor:
 
 
 def squared_distances(queries: Tensor, rows: Tensor) -> Tensor:
-    """(n, m) squared distances by one matrix product."""
-    products = queries @ rows.transpose(0, 1)
+    """(n, m) squared distances between the rows of two matrices; see `product`."""
+    products = (queries.unsqueeze(1) * rows.unsqueeze(0)).sum(dim=2)
     return (
         (queries * queries).sum(1, keepdim=True) - 2 * products + (rows * rows).sum(1).unsqueeze(0)
     ).clamp(min=0)

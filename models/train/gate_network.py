@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 THUMBNAIL_PX = 112
 _CHANNELS = ((1, 16, 2), (16, 32, 2), (32, 48, 1), (48, 64, 2), (64, 64, 1), (64, 96, 2))
@@ -25,9 +26,10 @@ class GateNetwork(nn.Module):
 
     def forward(self, thumbnail: Tensor) -> Tensor:
         found = self.features(2 * thumbnail - 1)  # (n, 96, G/16, G/16)
-        pooled = torch.cat([found.mean(dim=(2, 3)), found.amax(dim=(2, 3))], dim=1)
-        logits: Tensor = self.classify(self.dropout(pooled))
-        return logits
+        pooled = self.dropout(torch.cat([found.mean(dim=(2, 3)), found.amax(dim=(2, 3))], dim=1))
+        # As a 1x1 convolution: TensorRT-RTX builds no float32 matrix product for capability 7.5.
+        weight = self.classify.weight[:, :, None, None]
+        return F.conv2d(pooled[:, :, None, None], weight, self.classify.bias).flatten(1)
 
 
 class GateGraph(nn.Module):
