@@ -87,7 +87,7 @@ def decode_dicom(data: bytes, *, limits: DecodeLimits, long_side_px: int | None)
 
 def read(data: bytes, *, limits: DecodeLimits) -> Dataset | Rejection:
     """Parse a DICOM file, a deflated one within the limit; raises EOFError where it ends early."""
-    if f"{DeflatedExplicitVRLittleEndian}\0".encode() not in data[:_META_BYTES]:
+    if not is_deflated(data):
         return dcmread(io.BytesIO(data))
     # pydicom would inflate without a limit. File Meta Information: its own group length first (PS3.10 7.1).
     (length,) = struct.unpack_from("<I", data, _META_START + 8)
@@ -105,6 +105,23 @@ def read(data: bytes, *, limits: DecodeLimits) -> Dataset | Rejection:
     meta = read_dataset(io.BytesIO(data[_META_START:end]), is_implicit_VR=False, is_little_endian=True)
     dataset.file_meta = FileMetaDataset(meta)
     return dataset
+
+
+def read_header(data: bytes, *, limits: DecodeLimits) -> Dataset:
+    """The data set without Pixel Data, of a truncated file too; raises anything for damaged bytes."""
+    if is_deflated(data):
+        dataset = read(data, limits=limits)
+        if isinstance(dataset, Rejection):
+            raise ValueError(dataset.reason)
+        if "PixelData" in dataset:
+            del dataset.PixelData
+        return dataset
+    return dcmread(io.BytesIO(data), stop_before_pixels=True)
+
+
+def is_deflated(data: bytes) -> bool:
+    """Whether the File Meta Information names the deflated transfer syntax."""
+    return f"{DeflatedExplicitVRLittleEndian}\0".encode() in data[:_META_BYTES]
 
 
 def header_of(dataset: Dataset) -> Header:

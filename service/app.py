@@ -1,0 +1,73 @@
+"""The BentoML entry service: our routes, mounted before two dependent services, the runners of the design.
+
+"Runner" here is the design's word for a dependent service; BentoML's own class of that name, from before 1.2,
+is not used. Light on purpose: the supervisor and every worker import this module.
+"""
+
+import bentoml
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from runners.lifetime import die_with_parent
+from runners.preprocessor import Preprocessor
+from runners.scorer import AnomalyScorer
+from service.guard import Guard
+from service.http import Rooms, api
+from skiagraph import log
+from skiagraph.settings import load
+
+_settings = load()
+_log = log.get(__name__)
+_guarded = Guard(api, _settings.service)
+
+
+class OurReadiness:
+    """Answers `/readyz` before BentoML does: its own says no word about why."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ours = scope["type"] == "http" and scope["path"] == "/readyz"
+        await (api if ours else self._app)(scope, receive, send)
+
+
+@bentoml.service(
+    name="Skiagraph",
+    workers=1,
+    # Ours comes first and says so in problem details; this one only ends what hangs.
+    traffic={"timeout": _settings.service.request_timeout_seconds + 10},
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(_guarded, path="/")
+class Skiagraph:
+    """Scores hand radiographs and reports on studies."""
+
+    preprocessor = bentoml.depends(Preprocessor)
+    scorer = bentoml.depends(AnomalyScorer)
+
+    def __init__(self) -> None:
+        # Here and not above: the processes of the runners import this module too, and need none of it.
+        from runners.errors import RunnerFault
+        from runners.loaded import open_packages
+        from service.pipeline import Pipeline
+        from service.study import StudyPipeline
+
+        die_with_parent()
+        log.configure(json=_settings.log_json, level=_settings.log_level)
+        try:
+            packages = open_packages(_settings.service)
+        except RunnerFault as error:
+            _log.error("the service cannot score", reason=str(error))
+            api.state.rooms = Rooms(settings=_settings, fault=str(error))
+            return
+        pipeline = Pipeline(
+            preprocessor=self.preprocessor,
+            scorer=self.scorer,
+            packages=packages,
+            settings=_settings.service,
+        )
+        studies = StudyPipeline(pipeline=pipeline, settings=_settings)
+        api.state.rooms = Rooms(settings=_settings, pipeline=pipeline, studies=studies)
+
+
+Skiagraph.add_asgi_middleware(OurReadiness)  # type: ignore[attr-defined]  # a bentoml Service by now

@@ -1,0 +1,48 @@
+"""What a request can end in, as problem details (RFC 9457) with a stable code.
+
+ProblemError
+├── Rejected    422 (or 400, 404, 413, 415)   this request can never work
+├── TryLater    429 / 503 / 504               the same request may work later
+└── Fault       500                           a bug or a broken install
+"""
+
+from service.contract import Problem
+
+
+class ProblemError(Exception):
+    """An answer that is not a result."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        field: str | None = None,
+        value: str | None = None,
+        fix: str | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+        self.problem = Problem(
+            title=code.replace("_", " "),
+            status=status,
+            detail=detail,
+            code=code,
+            field=field,
+            value=value,
+            fix=fix,
+        )
+
+
+class Rejected(ProblemError):  # noqa: N818  the words of our error kinds
+    """Sending it again does not help."""
+
+
+class TryLater(ProblemError):  # noqa: N818
+    """Sending it again may help, after `retry_after_seconds`."""
+
+
+class Fault(ProblemError):  # noqa: N818
+    """Somebody has to repair something."""

@@ -1,0 +1,209 @@
+"""The routes: JSON, pictures and DICOM objects over HTTP."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from models.rejection import Rejection
+from service.contract import RadiographResult
+from service.errors import Fault, ProblemError, Rejected, TryLater
+from service.guard import answer
+from service.parts import multipart_related, read_radiograph, read_study, zipped
+
+if TYPE_CHECKING:
+    from models.package import ModelPackage
+    from runners.analysis import Scored
+    from service.pipeline import Analysed, Pipeline
+    from service.study import StudyPipeline
+    from skiagraph.settings import Settings
+
+_MAPS = ("overlay", "raw")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rooms:
+    """What the routes answer from; fault: why there is nothing to answer from."""
+
+    settings: "Settings"
+    pipeline: "Pipeline | None" = None
+    studies: "StudyPipeline | None" = None
+    fault: str | None = None
+
+
+async def post_study(request: Request) -> Response:
+    """Score the instances of one study."""
+    rooms = _rooms(request)
+    studies = rooms.studies
+    if studies is None:
+        raise _broken(rooms)
+    asked, instances = await read_study(request, max_instances=rooms.settings.service.max_instances)
+    answered = await studies.run(asked, instances)
+    if "application/zip" in request.headers.get("Accept", ""):
+        return await asyncio.to_thread(zipped, answered.result, answered.objects)
+    return multipart_related(answered.result, answered.objects)
+
+
+async def post_score(request: Request) -> Response:
+    """Score one radiograph."""
+    analysed = await _analysed(request)
+    if isinstance(analysed.outcome, Rejection):
+        return _not_scored(analysed.result)
+    return JSONResponse(analysed.result.model_dump(mode="json"))
+
+
+async def post_heatmap(request: Request) -> Response:
+    """The overlay of one radiograph, or its anomaly map in grey."""
+    kind = request.query_params.get("map", "overlay")
+    if kind not in _MAPS:
+        raise Rejected(
+            422, "invalid_query", "there is no such map", field="map", value=kind, fix="overlay or raw"
+        )
+    analysed = await _analysed(request)
+    if isinstance(analysed.outcome, Rejection):
+        return _not_scored(analysed.result)
+    package = _pipeline(request).packages[analysed.result.model.name]
+    settings = _rooms(request).settings
+    png = await asyncio.to_thread(_png, kind, analysed.outcome, analysed.result, package, settings)
+    return Response(png, media_type="image/png")
+
+
+async def get_models(request: Request) -> Response:
+    """The models that can be asked for, the default first."""
+    pipeline = _pipeline(request)
+    return JSONResponse({"models": [_described(package) for package in pipeline.packages.values()]})
+
+
+async def get_model(request: Request) -> Response:
+    """One model: operating points, evaluation, what it was trained on."""
+    pipeline, name = _pipeline(request), request.path_params["name"]
+    if name not in pipeline.packages:
+        raise Rejected(
+            404,
+            "unknown_model",
+            "there is no such model here",
+            field="name",
+            fix=f"ask for one of: {', '.join(pipeline.packages)}",
+        )
+    package = pipeline.packages[name]
+    evaluation = package.manifest.evaluation
+    return JSONResponse({**_described(package), "evaluation": evaluation})
+
+
+async def get_ready(request: Request) -> Response:
+    """Whether radiographs can be scored, by which engine and why by that one."""
+    rooms = _rooms(request)
+    try:
+        if rooms.pipeline is None:
+            raise _broken(rooms)
+        engines = await rooms.pipeline.ready()
+    except ProblemError as error:
+        status = 503
+        body: dict[str, Any] = {"ready": False, "code": error.problem.code, "reason": error.problem.detail}
+    else:
+        status = 200
+        body = {"ready": True, "engines": [vars(report) for report in engines.values()]}
+    return JSONResponse(body, status_code=status)
+
+
+async def on_http_exception(_: Request, error: Exception) -> Response:
+    """What starlette itself refuses: no such path, no such method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
+    detail = error.detail if isinstance(error, HTTPException) else ""
+    response = answer(Rejected(status, code, detail))
+    response.headers.update((error.headers or {}) if isinstance(error, HTTPException) else {})
+    return response
+
+
+api = Starlette(
+    routes=[
+        Route("/v1/studies", post_study, methods=["POST"]),
+        Route("/v1/score", post_score, methods=["POST"]),
+        Route("/v1/heatmap", post_heatmap, methods=["POST"]),
+        Route("/v1/models", get_models),
+        Route("/v1/models/{name}", get_model),
+        Route("/readyz", get_ready),
+    ],
+    exception_handlers={HTTPException: on_http_exception},
+)
+
+
+def _rooms(request: Request) -> Rooms:
+    rooms: Rooms = request.app.state.rooms
+    return rooms
+
+
+def _pipeline(request: Request) -> "Pipeline":
+    rooms = _rooms(request)
+    if rooms.pipeline is None:
+        raise _broken(rooms)
+    return rooms.pipeline
+
+
+def _broken(rooms: Rooms) -> ProblemError:
+    if rooms.fault is None:
+        return TryLater(503, "starting", "the service is starting", retry_after_seconds=2)
+    return Fault(500, "package_fault", rooms.fault)
+
+
+async def _analysed(request: Request) -> "Analysed":
+    pipeline = _pipeline(request)
+    query = request.query_params
+    choice = await pipeline.choose(query.get("model"), query.get("operating_point"))
+    return await pipeline.analyse(await read_radiograph(request), choice=choice)
+
+
+def _not_scored(result: RadiographResult) -> Response:
+    """A rejection is an answer of its own: 422, with the result as the command line prints it."""
+    problem = Rejected(422, result.reason_code or "", result.reason or "")
+    return answer(problem, result=result.model_dump(mode="json"))
+
+
+def _described(package: "ModelPackage") -> dict[str, Any]:
+    manifest = package.manifest
+    return manifest.model_dump(
+        mode="json",
+        include={
+            "name",
+            "version",
+            "title",
+            "created",
+            "operating_points",
+            "default_operating_point",
+            "training_data",
+            "licence",
+        },
+    ) | {"weights_sha256": package.weights_sha256}
+
+
+def _png(
+    kind: str, scored: "Scored", result: RadiographResult, package: "ModelPackage", settings: "Settings"
+) -> bytes:
+    import cv2
+    import numpy as np
+
+    from service.report.heatmap import draw
+
+    anomaly_map = scored.map_on_display()
+    if kind == "raw":  # white where the package's calibration draws full opacity
+        ceiling = package.manifest.calibration.map_ceiling
+        picture = np.rint(np.clip(anomaly_map / ceiling, 0, 1) * 65535).astype(np.uint16)
+    else:
+        prepared = scored.prepared
+        drawn = draw(
+            display=prepared.display,
+            anomaly_map=anomaly_map,
+            source_width_px=prepared.source_width_px,
+            source_height_px=prepared.source_height_px,
+            result=result,
+            manifest=package.manifest,
+            settings=settings.report,
+        )
+        picture = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
+    return bytes(cv2.imencode(".png", picture)[1])

@@ -1,0 +1,82 @@
+"""Runs the HTTP service in the foreground until SIGINT or SIGTERM: supervisor, entry and runner processes."""
+
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import FrameType
+
+import yaml
+
+from models.package import find
+from skiagraph import log
+from skiagraph.settings import CONFIG_VARIABLE, Settings
+
+_STOP_SECONDS = 30.0  # longer than a running request should need, shorter than Kubernetes waits
+_log = log.get(__name__)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until stopped. Raises PackageError when the default model package does not exist."""
+    find(settings.service.model)  # a wrong name is told here, once, and not by every worker
+    stopped = _stop_signal()
+    port = settings.service.port or _free_port(settings.service.host)
+    with tempfile.TemporaryDirectory(prefix="skiagraph-service-") as folder:
+        _prepare_environment(settings, Path(folder))
+        # Only now: BentoML and our own services read the environment when they are imported.
+        import bentoml
+
+        server = bentoml.serve(
+            "service.app:Skiagraph",
+            working_dir=str(Path(__file__).resolve().parent.parent),
+            host=settings.service.host,
+            port=port,
+        )
+        _log.info("HTTP service starts", url=server.url)
+        try:
+            stopped.wait()
+        finally:
+            _log.info("HTTP service stops")
+            # BentoML waits a day for a worker that does not stop. Workers die with us: a deadline is enough.
+            deadline = threading.Timer(_STOP_SECONDS, _give_up)
+            deadline.daemon = True
+            deadline.start()
+            server.stop()
+            deadline.cancel()
+
+
+def _prepare_environment(settings: Settings, folder: Path) -> None:
+    """What the worker processes inherit: these settings, no telemetry, files of their own."""
+    config = folder / "settings.yaml"
+    config.touch(mode=0o600)
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
+    os.environ[CONFIG_VARIABLE] = str(config)
+    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+    # Counters live below it: two services on one machine must not wipe each other's.
+    os.environ["BENTOML_HOME"] = str(folder / "bentoml")
+
+
+def _stop_signal() -> threading.Event:
+    stopped = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopped.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return stopped
+
+
+def _give_up() -> None:
+    _log.error("workers did not stop in time", seconds=_STOP_SECONDS)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
