@@ -89,6 +89,11 @@ def check_report(data: bytes, evidence: Iterable[Reference]) -> tuple[str, ...]:
     evidence: every instance that the report must list. Raises ReportFault.
     """
     kind = ObjectKind.STRUCTURED_REPORT
+    with config.disable_value_validation():
+        return _check_report(data, kind, evidence)
+
+
+def _check_report(data: bytes, kind: ObjectKind, evidence: Iterable[Reference]) -> tuple[str, ...]:
     dataset = _read_back(data, kind)
     faults = [*_common(dataset, Comprehensive3DSRStorage, (*_TYPE_1, *_TYPE_1_REPORT), _TYPE_2_REPORT)]
     listed = _listed(dataset)
@@ -106,6 +111,11 @@ def check_secondary_capture(data: bytes, kind: ObjectKind) -> tuple[str, ...]:
 
     Raises ReportFault.
     """
+    with config.disable_value_validation():
+        return _check_secondary_capture(data, kind)
+
+
+def _check_secondary_capture(data: bytes, kind: ObjectKind) -> tuple[str, ...]:
     dataset = _read_back(data, kind)
     faults = [*_common(dataset, SecondaryCaptureImageStorage, (*_TYPE_1, *_TYPE_1_PICTURE), _TYPE_2_PICTURE)]
     if not faults:

@@ -40,6 +40,11 @@ def secondary_capture(
     """The data set but SOP Instance UID and Pixel Data. shown: header and reference of each radiograph."""
     sides = {header.laterality(dataset) for dataset, _ in shown}
     side = sides.pop() if len(sides) == 1 else ""
+    if side not in (
+        "R",
+        "L",
+    ):  # the only enumerated values (PS3.3 C.7.3.1): both hands are Image Laterality B
+        side = ""
     dataset = envelope(
         request=request,
         lead=lead,
