@@ -39,14 +39,13 @@ def blank(rng: np.random.Generator, width: int, height: int) -> FloatArray:
 
 def gradient(rng: np.random.Generator, width: int, height: int) -> FloatArray:
     angle = rng.uniform(0, 2 * np.pi)
-    ys, xs = np.mgrid[0:height, 0:width] / max(width, height)
+    ys, xs = _grid(width, height, max(width, height))
     ramp = np.cos(angle) * xs + np.sin(angle) * ys
     if rng.random() < 0.4:
         ramp = np.hypot(xs - rng.random(), ys - rng.random())
     ramp = (ramp - ramp.min()) / (np.ptp(ramp) + 1e-6)
-    return np.asarray(
-        ramp ** rng.uniform(0.5, 2) + rng.uniform(0, 0.03) * rng.standard_normal(ramp.shape), np.float32
-    )
+    grain = rng.uniform(0, 0.03) * rng.standard_normal(ramp.shape, dtype=np.float32)
+    return np.asarray(ramp ** np.float32(rng.uniform(0.5, 2)) + grain, np.float32)
 
 
 def noise(rng: np.random.Generator, width: int, height: int) -> FloatArray:
@@ -70,7 +69,10 @@ def clouds(rng: np.random.Generator, width: int, height: int) -> FloatArray:
 
 def scene(rng: np.random.Generator, width: int, height: int) -> FloatArray:
     """Like a photograph: sky and ground, overlapping objects with shading and texture."""
-    picture = (0.6 * gradient(rng, width, height) + 0.4 * clouds(rng, width, height)).astype(np.float32)
+    # Half the size is enough for shapes: a thumbnail is made of it.
+    width, height = width // 2, height // 2
+    texture = clouds(rng, width, height) - 0.5
+    picture = (0.6 * gradient(rng, width, height) + rng.uniform(0, 0.6) * texture).astype(np.float32)
     for _ in range(int(rng.integers(3, 22))):
         mask = np.zeros((height, width), np.uint8)
         centre = (int(rng.integers(0, width)), int(rng.integers(0, height)))
@@ -82,9 +84,11 @@ def scene(rng: np.random.Generator, width: int, height: int) -> FloatArray:
             corners = np.array(centre) + rng.normal(0, size, (int(rng.integers(3, 7)), 2))
             cv2.fillPoly(mask, [cv2.convexHull(corners.astype(np.int32))], 255)
         soft = cv2.GaussianBlur(mask, (0, 0), float(rng.uniform(0.4, 3))).astype(np.float32) / 255
-        fill = rng.random() + rng.uniform(0, 0.35) * (gradient(rng, width, height) - 0.5)
+        ys, xs = _grid(width, height, max(width, height))
+        slope = rng.normal(0, 0.25, 2).astype(np.float32)
+        fill = rng.random() + slope[0] * ys + slope[1] * xs
         if rng.random() < 0.4:
-            fill = fill + rng.uniform(0.05, 0.25) * (clouds(rng, width, height) - 0.5)
+            fill = fill + rng.uniform(0.05, 0.25) * texture
         picture = (picture * (1 - soft) + fill * soft).astype(np.float32)
     return picture
 
@@ -199,6 +203,12 @@ def skull(rng: np.random.Generator, width: int, height: int) -> FloatArray:
 
 NOT_RADIOGRAPHS: tuple[Draw, ...] = (blank, gradient, noise, clouds, scene, scene, text_page, shapes)
 BODY_PARTS: tuple[Draw, ...] = (chest, teeth, skull)
+
+
+def _grid(width: int, height: int, unit: float) -> tuple[FloatArray, FloatArray]:
+    """Rows (h, 1) and columns (1, w) in `unit` px, to be broadcast."""
+    rows, columns = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
+    return (rows / unit)[:, np.newaxis], (columns / unit)[np.newaxis]
 
 
 def _smooth(value: NDArray[np.floating], width: float) -> FloatArray:
