@@ -82,10 +82,11 @@ def check_folder(listener: ListenerSettings) -> Finding:
 def check_parts(settings: Settings) -> Iterator[Finding]:
     """The service and the DICOM node: running and ready, or their ports free for them."""
     listener, service = settings.listener, settings.service
-    local = listener.service_url in {
-        f"http://{host}:{service.port}" for host in (service.host, "127.0.0.1", "localhost")
-    }
-    yield _check_http("HTTP service", listener.service_url, (service.host, service.port) if local else None)
+    if "service_url" in listener.model_fields_set:
+        yield _check_http("HTTP service", listener.service_url, None)
+    else:  # `skiagraph up` points the node at the service beside it
+        host = "127.0.0.1" if service.host == "0.0.0.0" else service.host  # noqa: S104  compared, not bound
+        yield _check_http("HTTP service", f"http://{host}:{service.port}", (service.host, service.port))
     yield _check_http(
         "console",
         f"http://{listener.console_host}:{listener.console_port}",

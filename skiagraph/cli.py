@@ -3,8 +3,10 @@
 Commands import what they need when they run, so that `skiagraph --help` answers at once.
 """
 
+import signal
 import sys
 import traceback
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -43,7 +45,8 @@ def options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and exit with its code."""
+    """Run one command and exit with its code. SIGTERM ends it as an exception would: what it started is stopped."""
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -62,6 +65,10 @@ def run(arguments: list[str]) -> int:
             traceback.print_exc()
         return _say(*_explain(error))
     return outcome if isinstance(outcome, int) else 0
+
+
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _explain(error: Exception) -> tuple[str, int]:

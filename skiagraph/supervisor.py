@@ -4,15 +4,14 @@ The listener stops first, so that what it has promised can still be scored; if o
 A killed supervisor leaves no orphan: the kernel then sends SIGTERM to each child.
 """
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,14 +19,13 @@ from typing import Final, Self
 
 from skiagraph import log
 from skiagraph.errors import FailedError, UsageError
+from skiagraph.processes import die_with_parent, stop
 from skiagraph.settings import CONFIG_VARIABLE, Settings
 
 READY_DEADLINE_SECONDS: Final = 120.0
 POLL_SECONDS: Final = 0.1
-_PR_SET_PDEATHSIG: Final = 1
 
 _log = log.get(__name__)
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(kw_only=True)
@@ -49,7 +47,7 @@ class Part:
             env=environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with(os.getpid()),
+            preexec_fn=die_with_parent(),
         )
         _log.info("started", part=name, pid=process.pid)
         return cls(
@@ -65,17 +63,8 @@ class Part:
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL to the whole group after the deadline. Idempotent."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(self.stop_deadline_seconds)
-            except subprocess.TimeoutExpired:
-                _log.warning(
-                    "did not stop in time, killed", part=self.name, seconds=self.stop_deadline_seconds
-                )
-        with suppress(ProcessLookupError):  # grandchildren that a dead child has left behind
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        if not stop(self.process, deadline_seconds=self.stop_deadline_seconds):
+            _log.warning("did not stop in time, killed", part=self.name, seconds=self.stop_deadline_seconds)
 
 
 class _Stop(BaseException):
@@ -162,22 +151,11 @@ def _raise_if_one_ended(parts: list[Part]) -> None:
 def _signals() -> Iterator[None]:
     """SIGTERM and SIGINT end the wait; a second one changes nothing while parts are being stopped."""
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    def end(_number: int, _frame: FrameType | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         raise _Stop
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+        signal.signal(number, end)
     yield
-
-
-def _die_with(parent: int) -> Callable[[], None]:
-    """Runs in the child before exec: ask the kernel for SIGTERM when the parent is gone (prctl(2))."""
-
-    def ask() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
-
-    return ask

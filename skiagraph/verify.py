@@ -1,4 +1,4 @@
-"""Whether a package computes what it did when it was made: each of its graphs on each engine of this machine."""
+"""Whether a package computes what it did when it was made: every graph on every engine of this machine."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -13,10 +13,12 @@ import httpx
 
 from skiagraph.demo.ports import free_ports
 from skiagraph.errors import FailedError
+from skiagraph.processes import stop
 
 AE_TITLE: Final = "DEMOPACS"
 _DEBIAN_PATH: Final = "/usr/bin:/usr/sbin:/usr/local/bin"
 _START_SECONDS: Final = 20.0
+_STOP_SECONDS: Final = 10.0
 _VERIFICATION: Final = "1.2.840.10008.1.1"
 
 
@@ -112,12 +114,7 @@ def orthanc(program: str, work: Path, *, port: int | None = None) -> Iterator[Or
         yield pacs
     finally:
         pacs.close()
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process, deadline_seconds=_STOP_SECONDS)
 
 
 class StoreScp:

@@ -1,7 +1,6 @@
 """`skiagraph up` as a user would start it, on free ports, with its data in a folder of its own."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import yaml
 
 from skiagraph.demo.ports import free_ports
 from skiagraph.errors import FailedError
+from skiagraph.processes import die_with_parent, stop
 from skiagraph.settings import Settings
 
 _READY_SECONDS: Final = 120.0
@@ -69,24 +69,14 @@ def running_product(
             stderr=lines,
             env=environment,
             start_new_session=True,
+            preexec_fn=die_with_parent(),
         )
     settings = Settings.model_validate(values)
     try:
         _wait_until_ready(settings, process, log, waiting)
         yield Product(settings=settings, config=config, process=process)
     finally:
-        stop(process)
-
-
-def stop(process: subprocess.Popen[bytes]) -> int:
-    """SIGTERM and wait; returns the exit code."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    return process.wait()
+        stop(process, deadline_seconds=_STOP_SECONDS)
 
 
 def _wait_until_ready(

@@ -1,0 +1,237 @@
+"""The command line as a user meets it: exit codes, one-line errors, standard output for programs."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pydicom
+import pytest
+
+from skiagraph.phantom import PhantomKind, as_dicom, draw
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs `skiagraph …` in an empty folder."""
+
+    def command(*arguments: str | Path, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "skiagraph", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=seconds,
+            check=False,
+        )
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def phantom_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("phantom") / "phantom.dcm"
+    as_dicom(draw(PhantomKind.PLAIN, seed=1)).save_as(path, enforce_file_format=True)
+    return path
+
+
+def records(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def assert_one_line(text: str) -> None:
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert len(lines) == 1, text
+    assert "Traceback" not in text
+
+
+def test_help_names_every_command_at_once(run: Run) -> None:
+    run("--help")  # byte code is compiled once
+    begin = time.perf_counter()
+    answer = run("--help")
+    seconds = time.perf_counter() - begin
+    assert answer.returncode == 0
+    for name in ("up", "listen", "serve", "score", "studies", "models", "check", "demo"):
+        assert f"\n  {name} " in answer.stdout
+    assert seconds < 1.5  # 0.2 s when nothing else runs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nonsense"], "No such command 'nonsense'"),
+        (["score"], "Missing argument"),
+        (["score", "--colour", "x.png"], "--colour"),
+        (["score", "missing.png"], None),
+        (["studies", "list", "--limit", "0"], "--limit"),
+        (["up", "--config", "missing.yaml"], "missing.yaml does not exist"),
+        (["check", "--config", "missing.yaml"], "missing.yaml does not exist"),
+        (["models", "verify", "nonsense"], "nonsense"),
+        (["models", "train", "--data", "missing"], "missing does not exist"),
+        (["demo", "missing.dcm"], None),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(run: Run, arguments: list[str], said: str | None) -> None:
+    answer = run(*arguments)
+    assert answer.returncode == 2, answer.stderr
+    assert "Traceback" not in answer.stderr
+    if said is not None:
+        assert said in answer.stderr
+        assert_one_line(answer.stderr)
+
+
+def test_wrong_settings_are_exit_code_2(run: Run, tmp_path: Path) -> None:
+    config = tmp_path / "wrong.yaml"
+    config.write_text("listener: {port: 99999}\n")
+    answer = run("up", "--config", config)
+    assert answer.returncode == 2
+    assert "listener.port" in answer.stderr
+    assert "99999" in answer.stderr
+    assert_one_line(answer.stderr)
+
+
+def test_score_tells_good_from_broken(run: Run, tmp_path: Path, phantom_file: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(phantom_file, folder / "a.dcm")
+    shutil.copy(phantom_file, folder / "without_suffix")
+    (folder / "empty.dcm").write_bytes(b"")
+    (folder / "text.png").write_text("this is not a picture")
+    whole = phantom_file.read_bytes()
+    (folder / "truncated.dcm").write_bytes(whole[: len(whole) // 2])
+    (folder / "notes.txt").write_text("not looked at")
+    (folder / ".hidden.dcm").write_text("not looked at")
+
+    answer = run("score", folder, "--json")
+    assert answer.returncode == 1
+    found = {Path(str(one["file"])).name: one for one in records(answer.stdout)}
+    assert sorted(found) == ["a.dcm", "empty.dcm", "text.png", "truncated.dcm", "without_suffix"]
+    assert {name for name, one in found.items() if one["status"] == "error"} == {
+        "empty.dcm",
+        "text.png",
+        "truncated.dcm",
+    }
+    assert all(one["reason"] and one["reason_code"] for one in found.values() if one["status"] == "error")
+    assert {"name", "version", "engine"} <= set(found["a.dcm"]["model"])  # type: ignore[call-overload]
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_missing_path_beside_a_good_one_is_named(run: Run, tmp_path: Path, phantom_file: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    answer = run("score", phantom_file, tmp_path / "gone.png", tmp_path / "nothing", "--json")
+    assert answer.returncode == 1
+    assert len(records(answer.stdout)) == 1
+    assert "gone.png does not exist" in answer.stderr
+    assert "nothing holds no DICOM, PNG or JPEG file" in answer.stderr
+
+
+def test_json_lines_have_the_promised_fields(run: Run, phantom_file: Path) -> None:
+    answer = run("score", phantom_file, "--json")
+    (record,) = records(answer.stdout)
+    promised = {"file", "status", "reason", "score", "percentile", "novelty", "abnormal", "regions", "model"}
+    assert promised | {"seconds"} <= set(record)
+    assert answer.returncode == 0
+
+
+def test_heatmaps_are_grey_of_the_source_size_and_never_overwritten(
+    run: Run, tmp_path: Path, shared_data: Path
+) -> None:
+    hand = shared_data / "dicom" / "hand_kodak_cr500_j2k_lossless.dcm"
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shutil.copy(hand, tmp_path / name / "same.dcm")
+    answer = run("score", tmp_path / "one", tmp_path / "two", "--json", "--heatmaps", tmp_path / "maps")
+    assert answer.returncode == 0, answer.stderr
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["same-2.png", "same.png"]
+    picture = cv2.imread(str(tmp_path / "maps" / "same.png"), cv2.IMREAD_UNCHANGED)
+    header = pydicom.dcmread(hand, stop_before_pixels=True)
+    assert picture is not None
+    assert picture.dtype == np.uint8
+    assert picture.shape == (header.Rows, header.Columns)
+    assert picture.max() == 255
+    for one in records(answer.stdout):
+        assert one["status"] == "scored"
+        assert Path(str(one["heatmap"])).is_file()
+        for region in one["regions"]:  # type: ignore[attr-defined]
+            assert 0 <= region["x"] <= region["x"] + region["width"] <= header.Columns
+            assert 0 <= region["y"] <= region["y"] + region["height"] <= header.Rows
+
+
+@pytest.mark.debian("dciodvfy")
+def test_dicom_out_writes_valid_objects(run: Run, tmp_path: Path, shared_data: Path) -> None:
+    hand = shared_data / "dicom" / "hand_kodak_cr500_j2k_lossless.dcm"
+    answer = run("score", hand, "--dicom-out", tmp_path / "out")
+    assert answer.returncode == 0, answer.stderr
+    made = {path.name: path for path in (tmp_path / "out").iterdir()}
+    assert set(made) == {f"{hand.stem}.report.dcm", f"{hand.stem}.heatmap.dcm"}
+    for path in made.values():
+        said = subprocess.run(["/usr/bin/dciodvfy", path], capture_output=True, text=True, check=False)
+        assert "Error" not in said.stderr
+        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        assert dataset.StudyInstanceUID == pydicom.dcmread(hand, stop_before_pixels=True).StudyInstanceUID
+
+
+def test_unknown_model_is_wrong_usage(run: Run, phantom_file: Path) -> None:
+    answer = run("score", phantom_file, "--model", "nonsense")
+    assert answer.returncode == 2
+    assert "no model package 'nonsense'" in answer.stderr
+    assert_one_line(answer.stderr)
+
+
+def test_check_names_what_would_not_work(run: Run, tmp_path: Path, free_port: Callable[[], int]) -> None:
+    config = tmp_path / "skiagraph.yaml"
+    config.write_text(
+        "listener:\n"
+        f"  {{port: {free_port()}, console_port: {free_port()}, reserve_bytes: 0, destinations: ["
+        f"{{name: away, ae_title: AWAY, host: 127.0.0.1, port: {free_port()}}}]}}\n"
+        f"service: {{port: {free_port()}}}\n"
+    )
+    answer = run("check", "--config", config)
+    assert answer.returncode == 1
+    failed = [line for line in answer.stdout.splitlines() if line.startswith("FAILED")]
+    assert len(failed) == 1
+    assert "destination away" in failed[0]
+    assert "does not answer" in failed[0]
+
+
+def test_check_sees_a_damaged_model(run: Run, tmp_path: Path) -> None:
+    from models.package import available
+
+    copy = tmp_path / "package"
+    shutil.copytree(available()[0], copy)
+    damaged = bytearray((copy / "model.onnx").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (copy / "model.onnx").write_bytes(damaged)
+    config = tmp_path / "skiagraph.yaml"
+    config.write_text(f"service: {{model: {copy}}}\n")
+    answer = run("check", "--config", config)
+    assert answer.returncode == 1
+    assert "sha256" in answer.stdout
+    verified = run("models", "verify", copy)
+    assert verified.returncode == 1
+    assert_one_line(verified.stderr)
+
+
+def test_models_verify_checks_golden_outputs(run: Run) -> None:
+    listed = run("models", "list", "--json")
+    assert listed.returncode == 0
+    name = str(records(listed.stdout)[0]["name"])
+    answer = run("models", "verify", name)
+    assert answer.returncode == 0, answer.stdout
+    assert "model.onnx, onnxruntime" in answer.stdout
+    assert "gate.onnx, onnxruntime" in answer.stdout
+
+
+def test_studies_of_an_empty_ledger(run: Run) -> None:
+    assert run("studies", "list").stdout == ""
+    answer = run("studies", "show", "1.2.3")
+    assert answer.returncode == 1
+    assert "no study 1.2.3" in answer.stderr
+    assert_one_line(answer.stderr)

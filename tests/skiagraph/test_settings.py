@@ -1,0 +1,92 @@
+"""The settings: file and environment, read once, frozen, failing at start with key, value and what is expected."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from skiagraph.settings import CONFIG_VARIABLE, Settings, SettingsError, load
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for key in list(os.environ):
+        if key.startswith("SKIAGRAPH_") and key != "SKIAGRAPH_SHARED_DATA":
+            monkeypatch.delenv(key)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "skiagraph.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    settings = load()
+    assert (settings.listener.ae_title, settings.listener.port) == ("SKIAGRAPH", 11112)
+    assert (settings.service.port, settings.listener.console_port) == (3000, 8080)
+
+
+def test_the_file_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "listener: {port: 104, ae_title: FROM_FILE}\n")
+    monkeypatch.setenv("SKIAGRAPH_LISTENER__PORT", "4242")
+    settings = load(path)
+    assert (settings.listener.port, settings.listener.ae_title) == (4242, "FROM_FILE")
+
+
+def test_the_environment_may_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONFIG_VARIABLE, str(write(tmp_path, "log_level: DEBUG\n")))
+    assert load().log_level == "DEBUG"
+
+
+def test_a_list_of_destinations_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "SKIAGRAPH_LISTENER__DESTINATIONS",
+        '[{"name": "main", "ae_title": "PACS", "host": "pacs.example", "port": 104}]',
+    )
+    assert load().listener.destinations[0].ae_title == "PACS"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("listener: {port: 70000}", ["listener.port", "70000", "65535"]),
+        ("listener: {prot: 104}", ["listener.prot", "not permitted"]),
+        ("listener: {ae_title: ABCDEFGHIJKLMNOPQ}", ["listener.ae_title", "16"]),
+        ("listener: {ae_title: 'BACK\\SLASH'}", ["listener.ae_title"]),
+        ("service: {engine: abacus}", ["service.engine", "'abacus'", "tensorrt"]),
+        ("listener: {quiet_period_seconds: 0}", ["listener.quiet_period_seconds", "greater than 0"]),
+        ("listener: {destinations: [{name: a, ae_title: A, host: h}]}", ["destinations.0.port", "required"]),
+        ("nonsense: true", ["nonsense"]),
+        ("listener: [1, 2", ["skiagraph.yaml", "cannot be read"]),
+        ("just a sentence", ["skiagraph.yaml"]),
+    ],
+)
+def test_wrong_settings_say_what_is_wrong(tmp_path: Path, text: str, said: list[str]) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(SettingsError) as caught:
+        load(path)
+    for word in said:
+        assert word in str(caught.value)
+
+
+def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, "listener: {port: -1, console_port: -1}\nservice: {port: -1}\n")
+    with pytest.raises(SettingsError) as caught:
+        load(path)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.yaml does not exist"):
+        load(tmp_path / "nowhere.yaml")
+
+
+def test_settings_are_frozen() -> None:
+    settings = Settings()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.log_level = "DEBUG"  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.listener.port = 1  # type: ignore[misc]
