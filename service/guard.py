@@ -52,10 +52,9 @@ class Guard:
             except ClientDisconnect:
                 _log.info("the client went away")
             except Exception as error:
-                problem = error if isinstance(error, ProblemError) else _unexpected(error)
-                if status:  # half an answer is on its way: nothing but cutting it off is honest
+                if status:  # an answer is on its way: nothing but cutting it off is honest
                     raise
-                await answer(problem)(scope, receive, send_named)
+                await answer(as_problem(error))(scope, receive, send_named)
             _log.info(
                 "request",
                 method=scope["method"],
@@ -121,7 +120,10 @@ def answer(error: ProblemError, **members: object) -> JSONResponse:
     )
 
 
-def _unexpected(error: Exception) -> ProblemError:
+def as_problem(error: Exception) -> ProblemError:
+    """The problem that an exception is; what nobody foresaw is logged as a Fault."""
+    if isinstance(error, ProblemError):
+        return error
     _log.error("a request failed", exc_info=error)
     return Fault(500, "internal_error", "something failed inside: see the log of the service")
 

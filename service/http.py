@@ -13,7 +13,7 @@ from starlette.routing import Route
 from models.rejection import Rejection
 from service.contract import RadiographResult
 from service.errors import Fault, ProblemError, Rejected, TryLater
-from service.guard import answer
+from service.guard import answer, as_problem
 from service.parts import multipart_related, read_radiograph, read_study, zipped
 
 if TYPE_CHECKING:
@@ -113,12 +113,17 @@ async def get_ready(request: Request) -> Response:
 
 async def on_http_exception(_: Request, error: Exception) -> Response:
     """What starlette itself refuses: no such path, no such method."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
-    detail = error.detail if isinstance(error, HTTPException) else ""
-    response = answer(Rejected(status, code, detail))
-    response.headers.update((error.headers or {}) if isinstance(error, HTTPException) else {})
+    if not isinstance(error, HTTPException):
+        raise error
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+    response = answer(Rejected(error.status_code, code, error.detail))
+    response.headers.update(error.headers or {})
     return response
+
+
+async def on_problem(_: Request, error: Exception) -> Response:
+    """What our own code raises."""
+    return answer(as_problem(error))
 
 
 api = Starlette(
@@ -130,7 +135,7 @@ api = Starlette(
         Route("/v1/models/{name}", get_model),
         Route("/readyz", get_ready),
     ],
-    exception_handlers={HTTPException: on_http_exception},
+    exception_handlers={HTTPException: on_http_exception, ProblemError: on_problem},
 )
 
 

@@ -22,7 +22,6 @@ _log = log.get(__name__)
 def serve(settings: Settings) -> None:
     """Serve until stopped. Raises PackageError when the default model package does not exist."""
     find(settings.service.model)  # a wrong name is told here, once, and not by every worker
-    stopped = _stop_signal()
     port = settings.service.port or _free_port(settings.service.host)
     with tempfile.TemporaryDirectory(prefix="skiagraph-service-") as folder:
         _prepare_environment(settings, Path(folder))
@@ -35,9 +34,12 @@ def serve(settings: Settings) -> None:
             host=settings.service.host,
             port=port,
         )
+        stopped = _stop_signal()  # after BentoML's own handlers, which would stop only its thread
         _log.info("HTTP service starts", url=server.url)
+        started = False
         try:
-            stopped.wait()
+            while not stopped.wait(1.0) and (server.running or not started):
+                started |= server.running
         finally:
             _log.info("HTTP service stops")
             # BentoML waits a day for a worker that does not stop. Workers die with us: a deadline is enough.
