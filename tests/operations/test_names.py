@@ -1,6 +1,8 @@
 """Alerts and dashboard ask only for metrics that the code declares, and ask for them as what they are."""
 
 import re
+import subprocess
+import sys
 
 import prometheus_client
 import pytest
@@ -82,3 +84,22 @@ def _samples(family: str) -> list[Sample]:
     return [
         sample for one in listener_metrics.registry.collect() if one.name == family for sample in one.samples
     ]
+
+
+_FALLBACK = """
+import prometheus_client, service.metrics
+from runners.loaded import EngineReport
+service.metrics.show_engines([EngineReport(
+    model="m", model_version="1", weights_sha256="0", engine="onnxruntime", engine_version="1", precision="fp32",
+    parity=0.0, reason="the plan failed", fallback=True, seconds_per_radiograph=1.0)])
+print(prometheus_client.generate_latest().decode())
+"""
+
+
+def test_a_fallback_is_counted_with_the_labels_that_its_alert_shows() -> None:
+    """In a process of its own: what is counted here must not be seen by other tests."""
+    done = subprocess.run([sys.executable, "-c", _FALLBACK], capture_output=True, text=True, check=True)
+    (line,) = re.findall(r"^skiagraph_engine_fallback_total\{(.*)\} 1\.0$", done.stdout, re.MULTILINE)
+    (rule,) = [rule for rule in rules.alerts() if rule["alert"] == "SkiagraphFallbackEngine"]
+    shown = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+    assert shown == set(re.findall(r"(\w+)=", line))
