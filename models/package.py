@@ -57,7 +57,7 @@ class GateClass(_Record):
     name: str
     accept: bool
     reject_code: str | None = None
-    says: str = ""  # "a leg, ankle, foot, hip or shoulder"
+    says: str = ""  # the reason given to people when this class is refused
 
 
 class Gate(_Record):
@@ -121,12 +121,16 @@ class ModelPackage:
         except FileNotFoundError:
             raise PackageError(f"no {MANIFEST} in {folder}: name a model package folder") from None
         except (ValidationError, ValueError) as error:
-            raise PackageError(f"{path} is not a valid manifest: {error}; export the package again") from error
+            raise PackageError(
+                f"{path} is not a valid manifest: {error}; export the package again"
+            ) from error
         for name, expected in manifest.files_sha256.items():
             try:
                 found = sha256(folder / name)
             except OSError as error:
-                raise PackageError(f"{folder / name} cannot be read ({error}); restore the package") from error
+                raise PackageError(
+                    f"{folder / name} cannot be read ({error}); restore the package"
+                ) from error
             if found != expected:
                 raise PackageError(
                     f"{folder / name} is damaged: sha256 is {found[:12]}…, the manifest says {expected[:12]}…; "
