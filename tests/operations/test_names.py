@@ -90,8 +90,8 @@ _FALLBACK = """
 import prometheus_client, service.metrics
 from runners.loaded import EngineReport
 service.metrics.show_engines([EngineReport(
-    model="m", model_version="1", weights_sha256="0", engine="onnxruntime", engine_version="1", precision="fp32",
-    parity=0.0, reason="the plan failed", fallback=True, seconds_per_radiograph=1.0)])
+    model="m", model_version="1", weights_sha256="0", engine="onnxruntime", engine_version="1",
+    precision="fp32", parity=0.0, reason="the plan failed", fallback=True, seconds_per_radiograph=1.0)])
 print(prometheus_client.generate_latest().decode())
 """
 
