@@ -51,6 +51,8 @@ def send(
     on_accepted: Callable[[OutgoingObject, int], None],
 ) -> Attempt:
     """Send the objects over one association; `on_accepted` is called at once for each that the peer took."""
+    if not objects:  # all of them were accepted before a crash
+        return Attempt(outcome=Outcome.ACCEPTED)
     entity = _entity(settings)
     syntaxes = {made.position: UID(read_file_meta_info(path).TransferSyntaxUID) for made, path in objects}
     for sop_class, syntax in dict.fromkeys(

@@ -1,7 +1,7 @@
 """A stand-in for the HTTP service: a small valid report and picture, always the same for the same request.
 
-Run as a process: `python -m tests.dicom_listener.fake_service FOLDER`. It writes FOLDER/port and appends one line
-per answer to FOLDER/log; FOLDER/behaviour.json (status, code, delay_seconds) makes it fail or slow.
+Run as a process: `python -m tests.dicom_listener.fake_service FOLDER`. It writes FOLDER/port and appends
+a line per answer to FOLDER/log; FOLDER/behaviour.json (status, code, delay_seconds) makes it fail or slow.
 """
 
 import asyncio

@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from skiagraph.settings.listener import ListenerSettings
+from tests.dicom_listener import run_node
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _T = TypeVar("_T")
@@ -43,7 +45,9 @@ def radiograph(
 ) -> FileDataset:
     """A small DX instance; every call makes a new SOP Instance UID unless one is given."""
     meta = FileMetaDataset()
-    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset = FileDataset(
+        "", {}, file_meta=meta, preamble=b"\0" * 128, is_implicit_VR=False, is_little_endian=True
+    )
     dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
     dataset.SOPInstanceUID = generate_uid()
     dataset.StudyInstanceUID = study or generate_uid()
@@ -100,28 +104,24 @@ class NodeProcess:
                 **settings,
             }
         )
-        self._file = folder / "settings.json"
         self._log = folder / "node.log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._keep_ports = False
+        self._process: ForkServerProcess | None = None
 
     def start(self) -> "NodeProcess":
-        self._file.write_text(_plain(self.settings))
-        (self.settings.folder / "ports.json").unlink(missing_ok=True)
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.dicom_listener.run_node", str(self._file)],
-                cwd=REPOSITORY,
-                stderr=log,
-                stdout=log,
-                start_new_session=True,
-            )
+        self.spawn()
         until(self._ports_or_failure, seconds=40)
         return self
 
+    def spawn(self) -> None:
+        """Start the process without waiting for it to listen."""
+        (self.settings.folder / "ports.json").unlink(missing_ok=True)
+        self._process = run_node.processes.Process(
+            target=run_node.main, args=(_plain(self.settings), self._log), daemon=True
+        )
+        self._process.start()
+
     def _ports_or_failure(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log()[-3000:]
+        assert self.running(), self.log()[-3000:]
         return (self.settings.folder / "ports.json").exists()
 
     @property
@@ -144,21 +144,29 @@ class NodeProcess:
         raise AssertionError(f"no metric {sample}")
 
     def log(self) -> str:
-        return self._log.read_text()
+        return self._log.read_text() if self._log.exists() else ""
 
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.exitcode is None
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.exitcode if self._process is not None else None
 
     def kill(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        """SIGKILL to the whole process group."""
+        if self._process is not None and self._process.pid is not None and self.running():
+            with suppress(ProcessLookupError):  # killed before it has made its group
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
+            self._process.join()
 
-    def stop(self) -> int:
+    def stop(self) -> int | None:
+        """SIGTERM; the exit code."""
         assert self._process is not None
-        if self._process.poll() is None:
-            self._process.terminate()
-        return self._process.wait(timeout=30)
+        self._process.terminate()
+        self._process.join(timeout=30)
+        return self._process.exitcode
 
     def __enter__(self) -> "NodeProcess":
         return self.start()
