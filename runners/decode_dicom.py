@@ -121,7 +121,7 @@ def read_header(data: bytes, *, limits: DecodeLimits) -> Dataset:
 
 def is_deflated(data: bytes) -> bool:
     """Whether the File Meta Information names the deflated transfer syntax."""
-    return f"{DeflatedExplicitVRLittleEndian}\0".encode() in data[:_META_BYTES]
+    return DeflatedExplicitVRLittleEndian.encode() in data[:_META_BYTES]
 
 
 def header_of(dataset: Dataset) -> Header:
