@@ -108,13 +108,13 @@ class NodeProcess:
         self._process: ForkServerProcess | None = None
 
     def start(self) -> "NodeProcess":
+        (self.settings.folder / "ports.json").unlink(missing_ok=True)
         self.spawn()
         until(self._ports_or_failure, seconds=40)
         return self
 
     def spawn(self) -> None:
         """Start the process without waiting for it to listen."""
-        (self.settings.folder / "ports.json").unlink(missing_ok=True)
         self._process = run_node.processes.Process(
             target=run_node.main, args=(_plain(self.settings), self._log), daemon=True
         )

@@ -183,7 +183,8 @@ def test_what_we_made_is_kept_and_never_scored(house: House) -> None:
 @pytest.mark.parametrize(("calling", "called"), [("STRANGER", "SKIAGRAPH"), ("MODALITY", "WRONG")])
 def test_strangers_are_rejected_and_counted(house: House, calling: str, called: str) -> None:
     label, reason = ("other", "calling") if calling == "STRANGER" else ("MODALITY", "called")
-    sample = f'skiagraph_associations_total{{calling_ae="{label}",reason="{reason}_ae_not_recognised",result="rejected"}}'
+    labels = f'calling_ae="{label}",reason="{reason}_ae_not_recognised",result="rejected"'
+    sample = f"skiagraph_associations_total{{{labels}}}"
     before = house.node.metric(sample)
     entity = AE(ae_title=calling)
     entity.add_requested_context("1.2.840.10008.1.1")
