@@ -45,7 +45,7 @@ def options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and exit with its code. SIGTERM ends it as an exception would: what it started is stopped."""
+    """Run one command and exit with its code; SIGTERM unwinds it, so that what it started is stopped."""
     signal.signal(signal.SIGTERM, _terminated)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 

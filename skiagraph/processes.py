@@ -13,7 +13,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent() -> Callable[[], None]:
-    """For `preexec_fn`: the kernel sends SIGTERM when the thread that started the child is gone (prctl(2))."""
+    """For `preexec_fn`: SIGTERM from the kernel when the thread that starts the child is gone (prctl(2))."""
     parent = os.getpid()
 
     def ask() -> None:

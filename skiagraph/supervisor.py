@@ -87,6 +87,7 @@ def supervise(settings: Settings, config: Path | None) -> int:
                     name, ready_url=f"{url}/readyz", stop_deadline_seconds=seconds, environment=environment
                 )
                 parts.append(part)
+            for part in parts:
                 _wait_until_ready(parts, part)
             _log.info("ready", ae_title=listener.ae_title, dicom_port=listener.port, api=api, console=console)
             while True:

@@ -115,7 +115,7 @@ def _readable(path: Path) -> Path:
     dataset = pydicom.dcmread(path)
     if "PixelData" in dataset:
         picture = path.with_suffix(".png")
-        Image.fromarray(dataset.pixel_array).save(picture)
+        Image.fromarray(dataset.pixel_array).save(picture, compress_level=1)
         return picture
     text = path.with_suffix(".txt")
     text.write_text(as_text(dataset), encoding="utf-8")

@@ -1,5 +1,6 @@
 """The demonstration from start to end: everything up, studies sent, answers shown, everything stopped."""
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -7,11 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+import pydicom.config
 from rich.console import Console
 
 from dicom_listener.errors import UnknownStudyError
 from dicom_listener.ledger.overview import StudyHistory
-from dicom_listener.studies import show_study
+from dicom_listener.studies import list_studies, show_study
 from skiagraph import inputs
 from skiagraph.demo import pacs as receiving
 from skiagraph.demo.answers import Answer, collect, table
@@ -23,6 +25,8 @@ from skiagraph.settings.listener import ListenerSettings
 
 _UNDER_WAY: Final = frozenset({"receiving", "ready", "scored"})
 _ANSWER_SECONDS: Final = 120.0
+_POLL_SECONDS: Final = 0.25
+_PLAIN_COLUMNS: Final = 150  # of the table where there is no terminal
 
 
 def run(files: Sequence[Path], folder: Path) -> int:
@@ -30,11 +34,15 @@ def run(files: Sequence[Path], folder: Path) -> int:
 
     Returns 0 when every study was answered.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    pydicom.config.settings.reading_validation_mode = (
+        pydicom.config.IGNORE
+    )  # what a file says is not ours to judge
+    columns = None if sys.stdout.isatty() else _PLAIN_COLUMNS
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=columns)
     begin = time.monotonic()
 
     def say(text: str) -> None:
-        console.print(f"[dim]{time.monotonic() - begin:5.1f} s[/]  {text}")
+        console.print(f"{time.monotonic() - begin:5.1f} s  {text}")
 
     received = _emptied(folder / "received")
     log = folder / "skiagraph.log"
@@ -61,10 +69,11 @@ def run(files: Sequence[Path], folder: Path) -> int:
             if not study.problem:
                 study.problem = send(study, host="127.0.0.1", port=listener.port, called=listener.ae_title)
             say(f"{study.name}: {study.problem or f'sent, {len(study.instances)} instance(s)'}")
-        answers = []
+        answers: list[Answer] = []
         for study, history in _wait_for_answers(studies, listener):
             answers.append(Answer(study=study, history=history))
             say(f"{study.name}: {history.summary.state if history else study.problem or 'no answer'}")
+        answers.sort(key=lambda answer: studies.index(answer.study))
         answers = collect(answers, pacs.fetch(received), received)
         say("stopping …")
     say(f"stopped; what the PACS received lies in {received}, the log in {log}")
@@ -92,16 +101,15 @@ def _wait_for_answers(
     studies: Sequence[DemoStudy], listener: ListenerSettings
 ) -> Iterator[tuple[DemoStudy, StudyHistory | None]]:
     """Each study with its history as soon as nothing more will happen to it, or the time is over."""
-    open_studies = list(studies)
+    waiting = list(studies)
     deadline = time.monotonic() + _ANSWER_SECONDS + len(studies)
-    while open_studies:
-        for study in list(open_studies):
-            history = _history(study, listener)
-            under_way = history is not None and history.summary.state in _UNDER_WAY
-            if not under_way or time.monotonic() > deadline:
-                open_studies.remove(study)
-                yield study, history
-        time.sleep(0.1)
+    while waiting:
+        states = {one.study_instance_uid: one.state for one in list_studies(listener, limit=len(studies) + 1)}
+        late = time.monotonic() > deadline
+        for study in [one for one in waiting if late or states.get(one.study_instance_uid) not in _UNDER_WAY]:
+            waiting.remove(study)
+            yield study, _history(study, listener)
+        time.sleep(_POLL_SECONDS)
 
 
 def _history(study: DemoStudy, listener: ListenerSettings) -> StudyHistory | None:

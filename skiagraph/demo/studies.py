@@ -75,7 +75,7 @@ def of_files(files: Iterable[Path]) -> list[DemoStudy]:
     for path in files:
         try:
             instance = _read(path)
-        except (InvalidDicomError, NotAPictureError, OSError, AttributeError, ValueError, EOFError) as error:
+        except (NotAPictureError, OSError, AttributeError, ValueError, EOFError) as error:
             broken.append(
                 DemoStudy(name=path.name, problem=" ".join(str(error).split()) or type(error).__name__)
             )
@@ -92,7 +92,10 @@ def of_files(files: Iterable[Path]) -> list[DemoStudy]:
 def _read(path: Path) -> Dataset:
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return wrap_picture(path)
-    instance = pydicom.dcmread(path)
+    try:
+        instance = pydicom.dcmread(path)
+    except InvalidDicomError as error:
+        raise ValueError("neither a DICOM file nor a PNG or JPEG picture") from error
     for keyword in ("StudyInstanceUID", "SOPInstanceUID", "SOPClassUID"):
         if not instance.get(keyword):
             raise ValueError(f"no {keyword} in the data set")

@@ -1,4 +1,4 @@
-"""The settings: file and environment, read once, frozen, failing at start with key, value and what is expected."""
+"""The settings: file and environment, frozen, failing at start with key, value and what is expected."""
 
 from pathlib import Path
 

@@ -1,0 +1,179 @@
+"""The whole product: DCMTK sends over a real association, `skiagraph up` answers, Orthanc receives."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from dicom_listener.ledger.overview import StudyHistory
+from dicom_listener.studies import list_studies, show_study
+from skiagraph.demo import pacs as receiving
+from skiagraph.demo.product import Product, running_product
+from skiagraph.demo.send import send
+from skiagraph.demo.studies import DemoStudy
+from skiagraph.phantom import PhantomKind, as_dicom, draw
+from tests.conftest import debian_program
+
+pytestmark = pytest.mark.debian("Orthanc", "storescu", "dciodvfy", "dsrdump")
+
+FINISHED = {"delivered", "rejected", "dead_letter", "dropped"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    product: Product
+    pacs: receiving.Orthanc
+
+    def storescu(self, path: Path, *options: str) -> None:
+        """DCMTK's own storescu, with the file's transfer syntax as it is."""
+        listener = self.product.settings.listener
+        command = ["/usr/bin/storescu", "--required", *options, "-aec", listener.ae_title]
+        subprocess.run(
+            [*command, "127.0.0.1", str(listener.port), str(path)], check=True, capture_output=True
+        )
+
+    def send(self, instance: Dataset) -> str:
+        listener = self.product.settings.listener
+        study = DemoStudy(
+            name="test", study_instance_uid=str(instance.StudyInstanceUID), instances=[instance]
+        )
+        return send(study, host="127.0.0.1", port=listener.port, called=listener.ae_title)
+
+    def answer(self, study_instance_uid: str, *, revision: int = 1, seconds: float = 60) -> StudyHistory:
+        """Wait until nothing more happens to this revision of the study."""
+        listener = self.product.settings.listener
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for one in list_studies(listener):
+                done = one.state in FINISHED and one.revision >= revision
+                if one.study_instance_uid == study_instance_uid and done:
+                    return show_study(listener, study_instance_uid)
+            time.sleep(0.2)
+        raise AssertionError(f"no answer for {study_instance_uid}: {list_studies(listener)}")
+
+    def received(self, study_instance_uid: str, folder: Path) -> dict[str, list[Path]]:
+        """What Orthanc has of the study: modality to files."""
+        found: dict[str, list[Path]] = {}
+        for path in self.pacs.fetch(folder):
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            if header.StudyInstanceUID == study_instance_uid:
+                found.setdefault(header.Modality, []).append(path)
+        return found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    work = tmp_path_factory.mktemp("site")
+    program = debian_program("Orthanc")
+    assert program is not None
+    with receiving.orthanc(program, work) as pacs:
+        destination = {"name": "pacs", "ae_title": receiving.AE_TITLE, "host": "127.0.0.1", "port": pacs.port}
+        listener = {"quiet_period_seconds": 0.5, "reserve_bytes": 0, "destinations": [destination]}
+        with running_product(work / "product", listener=listener, log=work / "up.log") as product:
+            yield Site(product=product, pacs=pacs)
+
+
+def results(history: StudyHistory) -> list[dict[str, Any]]:
+    return list((history.revisions[-1].result or {})["results"])
+
+
+def test_a_hand_comes_back_as_one_report_and_one_heatmap(
+    site: Site, shared_data: Path, tmp_path: Path
+) -> None:
+    hand = shared_data / "dicom" / "hand_kodak_cr500_j2k_lossless.dcm"
+    uid = str(pydicom.dcmread(hand, stop_before_pixels=True).StudyInstanceUID)
+    site.storescu(hand, "--propose-j2k-lossless")
+    history = site.answer(uid)
+    assert history.summary.state == "delivered"
+    received = site.received(uid, tmp_path)
+    assert {modality: len(paths) for modality, paths in received.items()} == {"SR": 1, "OT": 1}
+    report, heatmap = received["SR"][0], received["OT"][0]
+    for path in (report, heatmap):
+        said = subprocess.run(["/usr/bin/dciodvfy", path], capture_output=True, text=True, check=False)
+        assert "Error" not in said.stderr
+    (result,) = results(history)
+    assert result["status"] == "scored"
+    dumped = subprocess.run(["/usr/bin/dsrdump", report], capture_output=True, text=True, check=True)
+    shown = dumped.stdout + dumped.stderr
+    assert f"{result['score']:.3f}"[:4] in shown
+    assert history.revisions[-1].result is not None
+    assert history.revisions[-1].result["model"]["name"] in shown
+    assert "RESEARCH USE ONLY" in shown
+    picture = pydicom.dcmread(heatmap)
+    assert picture.pixel_array.ndim == 3
+    assert picture.pixel_array.std() > 10
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("rg3_ankle_fuji_mono1_j2kr.dcm", "--propose-j2k-lossless"),
+        ("rg3_ankle_fuji_mono1_jlsl.dcm", "--propose-jls-lossless"),
+        ("rg3_ankle_fuji_mono1_rle.dcm", "--propose-rle"),
+        ("chest_canon_dx_mono1_j2kr.dcm", "--propose-j2k-lossless"),
+    ],
+)
+def test_what_is_not_a_hand_comes_back_with_the_reason(
+    site: Site, shared_data: Path, tmp_path: Path, name: str, option: str
+) -> None:
+    path = tmp_path / name
+    instance = pydicom.dcmread(shared_data / "dicom" / name)
+    # One study each, whatever the samples share.
+    instance.StudyInstanceUID = f"{instance.StudyInstanceUID[:56]}.{len(name)}"
+    instance.save_as(path)
+    site.storescu(path, option)
+    history = site.answer(str(instance.StudyInstanceUID))
+    assert history.summary.state == "delivered"
+    (result,) = results(history)
+    assert result["status"] == "not_analysable"
+    assert "hand" in result["reason"]
+    received = site.received(str(instance.StudyInstanceUID), tmp_path)
+    assert {modality: len(paths) for modality, paths in received.items()} == {"SR": 1}
+    dumped = subprocess.run(
+        ["/usr/bin/dsrdump", received["SR"][0]], capture_output=True, text=True, check=True
+    )
+    assert result["reason"].split(":")[0][:30] in dumped.stdout + dumped.stderr
+
+
+def halved(instance: Dataset) -> None:
+    instance.PixelData = instance.PixelData[: len(instance.PixelData) // 4 * 2]
+
+
+def without_pixels(instance: Dataset) -> None:
+    del instance.PixelData
+
+
+def without_rows(instance: Dataset) -> None:
+    instance.Rows = 0
+
+
+def huge(instance: Dataset) -> None:
+    instance.Rows = instance.Columns = 65535
+
+
+def blank(instance: Dataset) -> None:
+    instance.PixelData = bytes(len(instance.PixelData))
+
+
+@pytest.mark.parametrize("spoil", [halved, without_pixels, without_rows, huge, blank])
+def test_bad_input_is_answered_and_the_next_study_is_not_touched(site: Site, spoil: Any) -> None:
+    bad = as_dicom(draw(PhantomKind.PLAIN, seed=7, width=256, height=320), study_instance_uid=fresh_uid())
+    spoil(bad)
+    assert site.send(bad) == ""
+    history = site.answer(str(bad.StudyInstanceUID))
+    (result,) = results(history)
+    assert result["status"] in {"error", "not_analysable"}
+    assert result["reason"]
+    good = as_dicom(draw(PhantomKind.PLAIN, seed=8, width=256, height=320), study_instance_uid=fresh_uid())
+    assert site.send(good) == ""
+    assert site.answer(str(good.StudyInstanceUID)).summary.state == "delivered"
+
+
+def fresh_uid() -> str:
+    return str(pydicom.uid.generate_uid(prefix=None))
