@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from itertools import count
 
 import pydicom.config
 from pydicom.dataset import Dataset
@@ -22,6 +23,7 @@ from service.report.tree import Entry
 from skiagraph.settings.report import ReportSettings
 
 _INSTANCES_PER_REVISION = 1000  # heatmaps of an amended report are numbered after those of the one before
+_PLACEHOLDER = "2.25." + 39 * "9"  # beyond 128 bits, so that no UUID-derived UID is like it
 
 
 def build_study(
@@ -128,7 +130,8 @@ class _Study:
             description=description,
             settings=self._settings,
         )
-        self._name(dataset, hashlib.sha256(picture.data).hexdigest())
+        dataset.SOPInstanceUID = _PLACEHOLDER
+        dataset.SOPInstanceUID = self._uid_of(file_bytes(dataset), source)
         data = with_pixels(dataset, picture, self._settings)
         check_secondary_capture(data, kind)
         return BuiltObject(record=self._record(kind, dataset, data, source), data=data, picture=picture)
@@ -143,21 +146,25 @@ class _Study:
             manifest=self._manifest,
             settings=self._settings,
         )
-        self._name(dataset, "")
-        data = file_bytes(dataset)
+        dataset.SOPInstanceUID = _PLACEHOLDER
+        unnamed = file_bytes(dataset)
+        dataset.SOPInstanceUID = self._uid_of(unnamed)
+        data = unnamed.replace(_PLACEHOLDER.encode(), dataset.SOPInstanceUID.encode())
         check_report(data, evidence_of(entries, others))
         return BuiltObject(record=self._record(ObjectKind.STRUCTURED_REPORT, dataset, data, None), data=data)
 
-    def _name(self, dataset: Dataset, pixels_sha256: str) -> None:
-        """Give the SOP Instance UID: derived from all that the object says, so that no two objects share one.
+    def _uid_of(self, said: bytes, drawn: SourceInstance | None = None) -> str:
+        """The SOP Instance UID for all that an object says, so that no two objects share one.
 
-        The content holds study, inputs, results and result time; the model's identity, the settings and the
-        revision are added.
+        said: the file with the placeholder, without its pixels, which follow from the result that is drawn.
+        The model's identity, the settings and the revision are added. The UID is as long as the placeholder.
         """
-        dataset.SOPInstanceUID = "2.25.0"
-        said = hashlib.sha256(file_bytes(dataset)).hexdigest()
-        facts = (self._model.model_dump_json(), self._settings.model_dump_json(), str(self._request.revision))
-        dataset.SOPInstanceUID = derived_uid("instance", said, pixels_sha256, *facts)
+        facts = [hashlib.sha256(said).hexdigest(), str(self._request.revision)]
+        facts += [self._model.model_dump_json(), self._settings.model_dump_json()]
+        if drawn is not None:
+            facts.append(drawn.result.model_dump_json(exclude={"seconds"}))
+        candidates = (derived_uid("instance", *facts, str(attempt)) for attempt in count())
+        return next(uid for uid in candidates if len(uid) == len(_PLACEHOLDER))
 
     def _record(
         self, kind: ObjectKind, dataset: Dataset, data: bytes, source: SourceInstance | None

@@ -11,6 +11,7 @@ from typing import Final
 
 import pydicom
 from pydicom import config
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
@@ -190,9 +191,11 @@ def _codes(dataset: Dataset) -> Iterator[str]:
 
 
 def _items(dataset: Dataset) -> Iterator[Dataset]:
-    for element in dataset:
-        if element.VR == "SQ" and element.keyword not in COPIED:
-            for item in element.value:
+    """Every item of every sequence of ours, at any depth; only sequences are unpacked."""
+    for tag in dataset.keys():  # noqa: SIM118 - a data set iterates over converted elements
+        element = dataset.get_item(tag)
+        if element.VR == "SQ" and keyword_for_tag(tag) not in COPIED:
+            for item in dataset[tag].value:
                 yield item
                 yield from _items(item)
 
