@@ -16,7 +16,7 @@ from models.train.calibrate import build_atlas, calibrate, hold_out, operating_p
 from models.train.data import load_inputs, read_fracatlas
 from models.train.golden import golden_inputs
 from models.train.graph import Detector
-from models.train.package_writer import Content, write_package
+from models.train.package_writer import GATE, Content, write_package
 from models.train.run import load_members, read_run
 
 _OPSET = 18
@@ -33,8 +33,11 @@ _TRAINING_DATA = (
 TOLERANCE = 5e-3
 
 
-def export_run(run: Path, *, data: Path, package: Path) -> Path:
-    """Write `package` from the checkpoints of `run`: atlas, calibration, graph, golden arrays, manifest."""
+def export_run(run: Path, *, data: Path, package: Path, gate: Path = GATE) -> Path:
+    """Write `package` from the checkpoints of `run`: atlas, calibration, graph, golden arrays, manifest.
+
+    gate: the folder with the gate to go with it.
+    """
     config = read_run(run)
     members = load_members(run, config)
     spec = GeometrySpec()
@@ -68,7 +71,7 @@ def export_run(run: Path, *, data: Path, package: Path) -> Path:
         licence=_LICENCE,
         training={"members": len(members), "steps": config.steps, "seed": config.seed},
     )
-    return write_package(content, package)
+    return write_package(content, package, gate=gate)
 
 
 @torch.no_grad()

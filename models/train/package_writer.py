@@ -45,7 +45,7 @@ class Content:
     training: dict[str, Any]
 
 
-def write_package(content: Content, folder: Path, *, gate: Path = GATE) -> Path:
+def write_package(content: Content, folder: Path, *, gate: Path) -> Path:
     """Write `folder` and open it again, which checks it; RunError when the gate is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -39,6 +39,7 @@ class RunConfig:
     input_px: int = 384
     network: NetworkConfig = field(default_factory=NetworkConfig)
     batch: int = 16
+    crop_px: int = 128
     checkpoint_every: int = 250
 
     def member(self, index: int) -> TrainingConfig:
@@ -47,6 +48,7 @@ class RunConfig:
             seed=self.seed + index,
             steps=self.steps,
             batch=self.batch,
+            crop_px=self.crop_px,
             checkpoint_every=self.checkpoint_every,
         )
 
