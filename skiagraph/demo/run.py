@@ -70,7 +70,7 @@ def run(files: Sequence[Path], folder: Path) -> int:
                 study.problem = send(study, host="127.0.0.1", port=listener.port, called=listener.ae_title)
             say(f"{study.name}: {study.problem or f'sent, {len(study.instances)} instance(s)'}")
         answers: list[Answer] = []
-        for study, history in _wait_for_answers(studies, listener):
+        for study, history in wait_for_answers(studies, listener):
             answers.append(Answer(study=study, history=history))
             say(f"{study.name}: {history.summary.state if history else study.problem or 'no answer'}")
         answers.sort(key=lambda answer: studies.index(answer.study))
@@ -97,10 +97,10 @@ def _studies(files: Sequence[Path], say: Callable[[str], None]) -> list[DemoStud
     return [*of_files(found.files), *missing]
 
 
-def _wait_for_answers(
+def wait_for_answers(
     studies: Sequence[DemoStudy], listener: ListenerSettings
 ) -> Iterator[tuple[DemoStudy, StudyHistory | None]]:
-    """Each study with its history as soon as nothing more will happen to it, or the time is over."""
+    """Each study with its history as soon as nothing more will happen to it, or two minutes are over."""
     waiting = list(studies)
     deadline = time.monotonic() + _ANSWER_SECONDS + len(studies)
     while waiting:
