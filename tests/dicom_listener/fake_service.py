@@ -17,7 +17,7 @@ from pathlib import Path
 import uvicorn
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
@@ -98,12 +98,12 @@ def answer(request: StudyRequest, instances: list[bytes]) -> tuple[StudyResult, 
 
 def _common(request: StudyRequest, sop_class: str, sop_instance: str, modality: str) -> FileDataset:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = sop_class
-    meta.MediaStorageSOPInstanceUID = sop_instance
+    meta.MediaStorageSOPClassUID = UID(sop_class)
+    meta.MediaStorageSOPInstanceUID = UID(sop_instance)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID = sop_class
-    dataset.SOPInstanceUID = sop_instance
+    dataset.SOPClassUID = UID(sop_class)
+    dataset.SOPInstanceUID = UID(sop_instance)
     dataset.StudyInstanceUID = request.study_instance_uid
     dataset.SeriesInstanceUID = uid("series", request.study_instance_uid, modality)
     dataset.Modality = modality

@@ -192,7 +192,7 @@ class Pacs:
     def start(self) -> "Pacs":
         entity = AE(ae_title="PACS")
         for context in AllStoragePresentationContexts:
-            entity.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
+            entity.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
         entity.add_supported_context("1.2.840.10008.5.1.4.1.1.88.34", ALL_TRANSFER_SYNTAXES)
         entity.add_supported_context(Verification)
         self._server = entity.start_server(
