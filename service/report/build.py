@@ -84,7 +84,7 @@ class _Study:
             )
         others: list[Reference] = []
         if self._settings.overview:
-            overview = self._overview(entries, pictures)
+            overview = self._overview(entries)
             pictures.append(overview)
             others.append(overview.record.reference)
         return [self._report(entries, others), *pictures]
@@ -104,9 +104,9 @@ class _Study:
         shown = [(source.dataset, header.reference(source, self._request))]
         return self._capture(ObjectKind.HEATMAP, picture, shown, number, "Anomaly heatmap", source)
 
-    def _overview(self, entries: Sequence[Entry], pictures: Sequence[BuiltObject]) -> BuiltObject:
+    def _overview(self, entries: Sequence[Entry]) -> BuiltObject:
         shown = [(entry.source.dataset, entry.reference) for entry in entries]
-        picture = draw_overview(entries, pictures, self._manifest, self._settings)
+        picture = draw_overview(entries, self._manifest, self._settings)
         return self._capture(
             ObjectKind.OVERVIEW, picture, shown, len(entries) + 1, "Overview of anomaly heatmaps", None
         )

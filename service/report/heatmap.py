@@ -34,14 +34,37 @@ def draw(
     display: (h, w) uint8, bright as in MONOCHROME2. anomaly_map: (h', w') float32 covering the same field.
     `result.regions` are in pixels of the source, `source_width_px` by `source_height_px`.
     """
-    width, height = drawn_size(display.shape[1], display.shape[0], settings.heatmap_long_side_px)
-    grey = _resized(display, width, height)
-    scale = Scale.of(manifest.calibration)
-    radiograph = overlay(grey, _resized(anomaly_map, width, height), scale)
-    _outline(radiograph, result, width / max(source_width_px, 1), height / max(source_height_px, 1))
+    radiograph = annotated(
+        display=display,
+        anomaly_map=anomaly_map,
+        source_width_px=source_width_px,
+        source_height_px=source_height_px,
+        result=result,
+        manifest=manifest,
+        settings=settings,
+    )
+    height, width = radiograph.shape[:2]
     above = banner(width, height, result, manifest, settings)
     below = legend(width, height, result, manifest)
     return np.concatenate([above, radiograph, below])
+
+
+def annotated(
+    *,
+    display: Picture,
+    anomaly_map: NDArray[np.float32],
+    source_width_px: int,
+    source_height_px: int,
+    result: RadiographResult,
+    manifest: Manifest,
+    settings: ReportSettings,
+) -> Picture:
+    """As `draw`, without the margins."""
+    width, height = drawn_size(display.shape[1], display.shape[0], settings.heatmap_long_side_px)
+    grey = _resized(display, width, height)
+    radiograph = overlay(grey, _resized(anomaly_map, width, height), Scale.of(manifest.calibration))
+    _outline(radiograph, result, width / max(source_width_px, 1), height / max(source_height_px, 1))
+    return radiograph
 
 
 def drawn_size(width: int, height: int, limit_px: int) -> tuple[int, int]:

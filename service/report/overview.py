@@ -8,9 +8,11 @@ import numpy as np
 from PIL import Image
 
 from models.package import Manifest
+from service.contract import Status
 from service.report import words
 from service.report.colours import Picture
-from service.report.inputs import BuiltObject
+from service.report.heatmap import annotated
+from service.report.inputs import SourceInstance
 from service.report.lettering import Colour, lines, write
 from service.report.tree import Entry
 from skiagraph.settings.report import ReportSettings
@@ -21,17 +23,16 @@ _LETTERS_PX: Final = 18
 _STEP_PX: Final = 25
 _PAD_PX: Final = 12
 _MOST_COLUMNS: Final = 4
+_TILE_SETTINGS: Final = ReportSettings(heatmap_long_side_px=1000)
 _GROUND: Final[Colour] = (16, 16, 18)
 _PLAIN: Final[Colour] = (232, 232, 232)
+_QUIET: Final[Colour] = (176, 176, 180)
 _WARNING: Final[Colour] = (255, 193, 79)
 
 
-def draw_overview(
-    entries: Sequence[Entry], pictures: Sequence[BuiltObject], manifest: Manifest, settings: ReportSettings
-) -> Picture:
-    """(h, w, 3) uint8 RGB. entries: in report order; pictures: the heatmaps made from some of them."""
-    drawn = {one.record.source_sop_instance_uid: one.picture for one in pictures}
-    tiles = [_tile(entry, drawn.get(entry.source.result.sop_instance_uid)) for entry in entries]
+def draw_overview(entries: Sequence[Entry], manifest: Manifest, settings: ReportSettings) -> Picture:
+    """(h, w, 3) uint8 RGB; entries: in report order."""
+    tiles = [_tile(entry, manifest) for entry in entries]
     columns = min(len(tiles), _MOST_COLUMNS)
     tiles.extend([_blank()] * (-len(tiles) % columns))
     rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
@@ -42,20 +43,35 @@ def _blank() -> Picture:
     return np.full((_TILE_HEIGHT_PX, _TILE_WIDTH_PX, 3), _GROUND, np.uint8)
 
 
-def _tile(entry: Entry, picture: Picture | None) -> Picture:
+def _tile(entry: Entry, manifest: Manifest) -> Picture:
+    source, result = entry.source, entry.source.result
     tile = Image.fromarray(_blank())
     write(tile, (_PAD_PX, _PAD_PX), entry.label.title, _LETTERS_PX, _PLAIN)
+    scored = result.status is Status.SCORED
+    sentence = words.scored(result, manifest) if scored else words.not_analysed(result)
     top = _PAD_PX + _STEP_PX
-    if picture is None:
-        reason = words.not_analysed(entry.source.result)
-        for row, line in enumerate(lines(reason, _LETTERS_PX, _TILE_WIDTH_PX - 2 * _PAD_PX)):
-            write(tile, (_PAD_PX, top + row * _STEP_PX), line, _LETTERS_PX, _WARNING)
-        picture = entry.source.display
-        top = _TILE_HEIGHT_PX // 3
+    for line in lines(sentence, _LETTERS_PX, _TILE_WIDTH_PX - 2 * _PAD_PX):
+        write(tile, (_PAD_PX, top), line, _LETTERS_PX, _QUIET if scored else _WARNING)
+        top += _STEP_PX
+    picture = _picture(source, manifest)
     if picture is not None:
         shown = _fit(picture, _TILE_WIDTH_PX - 2 * _PAD_PX, _TILE_HEIGHT_PX - top - _PAD_PX)
         tile.paste(Image.fromarray(shown).convert("RGB"), ((_TILE_WIDTH_PX - shown.shape[1]) // 2, top))
     return np.asarray(tile, np.uint8)
+
+
+def _picture(source: SourceInstance, manifest: Manifest) -> Picture | None:
+    if source.display is None or source.anomaly_map is None:
+        return source.display
+    return annotated(
+        display=source.display,
+        anomaly_map=source.anomaly_map,
+        source_width_px=source.source_width_px,
+        source_height_px=source.source_height_px,
+        result=source.result,
+        manifest=manifest,
+        settings=_TILE_SETTINGS,
+    )
 
 
 def _fit(picture: Picture, width_px: int, height_px: int) -> Picture:

@@ -174,7 +174,6 @@ def _scored(
     if result.operating_point is not None:
         threshold = float(result.operating_point.threshold)
         measurements.append(Measurement(codes.THRESHOLD, threshold, codes.NO_UNITS))
-        comments.append(words.operating_point(result.operating_point))
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(entry, request),
         algorithm_id=_algorithm(model, entry),
@@ -321,12 +320,14 @@ def _evaluations(
     """The study as a whole (TID 1500, Qualitative Evaluations): the most anomalous radiograph leads."""
     summary = words.summary([(entry.label.title, entry.source.result) for entry in entries], manifest)
     comments = [words.NOT_A_DIAGNOSIS]
+    leader = entries[0].source.result
+    if leader.operating_point is not None:
+        comments.append(words.operating_point(leader.operating_point))
     if settings.research_use_only:
         comments.insert(0, words.RESEARCH)
     if not request.gate:
         comments.append(words.GATE_OFF)
     items: list[ContentItem] = [TextContentItem(codes.SUMMARY, summary, _CONTAINS)]
-    leader = entries[0].source.result
     verdict = codes.ABOVE if leader.abnormal else codes.NOT_ABOVE
     if leader.status is Status.SCORED:
         items.append(CodeContentItem(codes.VERDICT, verdict, _CONTAINS))
