@@ -33,12 +33,18 @@ class GateNetwork(nn.Module):
 
 
 class GateGraph(nn.Module):
-    """What is exported: probabilities of the mean of several networks, each seeing both polarities."""
+    """What is exported: probabilities of the mean of several networks, each seeing both polarities.
 
-    def __init__(self, networks: list[GateNetwork]) -> None:
+    prior: added to the logits, one a class: training does not know what a mistake between two classes costs.
+    """
+
+    prior: Tensor
+
+    def __init__(self, networks: list[GateNetwork], prior: Tensor) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
+        self.register_buffer("prior", prior)
 
     def forward(self, thumbnail: Tensor) -> Tensor:
         votes = [network(view) for network in self.networks for view in (thumbnail, 1 - thumbnail)]
-        return torch.softmax(torch.stack(votes).mean(dim=0), dim=1)
+        return torch.softmax(torch.stack(votes).mean(dim=0) + self.prior, dim=1)
