@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 FILES  ?=
+KILLS  ?= 100
 APT    := apt-get install -y git make python3-venv
 SOURCES := models runners service dicom_listener skiagraph bench tests
 PYTEST := $(BIN)/python -m pytest
@@ -12,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help setup setup-dev demo test lint format bench chaos test-gpu lock clean
+.PHONY: help setup setup-dev demo test lint format bench bench-inference chaos test-gpu lock
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -64,11 +65,14 @@ format: $(VENV)/.dev  ## let ruff write
 bench: $(VENV)/.dev  ## time from the end of the quiet period to both objects in the PACS
 	$(BIN)/python -m bench.turnaround
 
+bench-inference: $(VENV)/.dev  ## radiographs per second; FILES="folder" of hand radiographs
+	$(BIN)/python -m bench.inference $(or $(FILES),../shared/data/fracatlas/images)
+
 chaos: $(VENV)/.dev  ## kill -9 at every stage, many times
-	$(PYTEST) -m chaos --chaos-rounds=20 tests/dicom_listener
+	SKIAGRAPH_CHAOS_KILLS=$(KILLS) $(PYTEST) --timeout=0 tests/chaos
 
 test-gpu: $(VENV)/.dev  ## what needs an NVIDIA GPU
-	$(PYTEST) -m gpu
+	$(PYTEST) -m gpu --timeout=0
 
 lock: $(VENV)/.made  ## pin again what pyproject.toml asks for
 	$(BIN)/python .ci/lock.py

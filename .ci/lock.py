@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 LOCKS = {
     "requirements.lock": ".",
     "requirements-demo.lock": ".[demo]",
-    "requirements-dev.lock": ".[demo,train,dev]",
+    "requirements-dev.lock": ".[demo,train,rtx,dev]",
 }
 
 
