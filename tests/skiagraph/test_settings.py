@@ -1,9 +1,11 @@
 """The settings: file and environment, frozen, failing at start with key, value and what is expected."""
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from skiagraph.settings import CONFIG_VARIABLE, Settings, SettingsError, load
 
@@ -90,3 +92,28 @@ def test_settings_are_frozen() -> None:
         settings.log_level = "DEBUG"  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
         settings.listener.port = 1  # type: ignore[misc]
+
+
+def keys(model: type[BaseModel]) -> set[str]:
+    """Every key of the settings, without the sections it lies in."""
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        below = [one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type)]
+        sections = [one for one in below if issubclass(one, BaseModel)]
+        found |= set().union(*(keys(one) for one in sections)) if sections else {name}
+    return found
+
+
+def test_every_setting_is_documented(request: pytest.FixtureRequest) -> None:
+    page = (request.config.rootpath / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert len(keys(Settings)) > 40
+    assert not {key for key in keys(Settings) if f"`{key}`" not in page and f".{key}`" not in page}
+
+
+def test_the_documented_example_is_valid(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    for page in ("README.md", "docs/configuration.md"):
+        text = (request.config.rootpath / page).read_text(encoding="utf-8")
+        example = re.search(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+        assert example is not None
+        settings = load(write(tmp_path, example[1]))
+        assert settings.listener.destinations[0].host == "pacs.example"
