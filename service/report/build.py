@@ -20,9 +20,11 @@ from service.report.overview import draw_overview
 from service.report.secondary_capture import secondary_capture, with_pixels
 from service.report.structured_report import evidence_of, structured_report
 from service.report.tree import Entry
+from skiagraph import log
 from skiagraph.settings.report import ReportSettings
 
 _INSTANCES_PER_REVISION = 1000  # heatmaps of an amended report are numbered after those of the one before
+_log = log.get(__name__)
 _PLACEHOLDER = "2.25." + 39 * "9"  # beyond 128 bits, so that no UUID-derived UID is like it
 
 
@@ -133,8 +135,9 @@ class _Study:
         dataset.SOPInstanceUID = _PLACEHOLDER
         dataset.SOPInstanceUID = self._uid_of(file_bytes(dataset), source)
         data = with_pixels(dataset, picture, self._settings)
-        check_secondary_capture(data, kind)
-        return BuiltObject(record=self._record(kind, dataset, data, source), data=data, picture=picture)
+        faults = check_secondary_capture(data, kind)
+        record = self._record(kind, dataset, data, source)
+        return BuiltObject(record=record, data=data, picture=picture, source_faults=faults)
 
     def _report(self, entries: Sequence[Entry], others: Sequence[Reference]) -> BuiltObject:
         dataset = structured_report(
@@ -150,8 +153,12 @@ class _Study:
         unnamed = file_bytes(dataset)
         dataset.SOPInstanceUID = self._uid_of(unnamed)
         data = unnamed.replace(_PLACEHOLDER.encode(), dataset.SOPInstanceUID.encode())
-        check_report(data, evidence_of(entries, others))
-        return BuiltObject(record=self._record(ObjectKind.STRUCTURED_REPORT, dataset, data, None), data=data)
+        faults = check_report(data, evidence_of(entries, others))
+        if faults:
+            study = self._request.study_instance_uid
+            _log.info("the objects repeat faults of their source", study=study, attributes=faults)
+        record = self._record(ObjectKind.STRUCTURED_REPORT, dataset, data, None)
+        return BuiltObject(record=record, data=data, source_faults=faults)
 
     def _uid_of(self, said: bytes, drawn: SourceInstance | None = None) -> str:
         """The SOP Instance UID for all that an object says, so that no two objects share one.

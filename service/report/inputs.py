@@ -35,8 +35,10 @@ class BuiltObject:
 
     data: a DICOM file (preamble, file meta information, data set).
     picture: (h, w, 3) uint8 RGB as drawn; None for a Structured Report.
+    source_faults: keywords of patient and study attributes that repeat an invalid value of the source.
     """
 
     record: ProducedObject
     data: bytes
     picture: NDArray[np.uint8] | None = None
+    source_faults: tuple[str, ...] = ()

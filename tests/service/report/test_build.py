@@ -165,6 +165,11 @@ def test_no_patient_identifier_is_drawn() -> None:
     assert (named == unnamed).all()
 
 
+def test_faults_of_the_source_are_told_beside_the_objects() -> None:
+    assert [one.source_faults for one in build(hand(PatientSex="female"))] == [("PatientSex",)] * 2
+    assert [one.source_faults for one in build()] == [(), ()]
+
+
 def test_a_study_without_instances_is_refused() -> None:
     with pytest.raises(ValueError, match="no instances"):
         build_study(request=request(), sources=[], model=MODEL, manifest=MANIFEST, settings=ReportSettings())

@@ -23,7 +23,7 @@ from skiagraph.settings.report import ReportSettings
 from tests.service.report.studies import INVALID_HEADERS, MANIFEST, MODEL, VALID_HEADERS, studies
 from tests.service.report.validators import dcentvfy_errors, dciodvfy_errors, dsrdump
 
-STUDIES = int(os.environ.get("SKIAGRAPH_REPORT_STUDIES", "40"))
+STUDIES = int(os.environ.get("SKIAGRAPH_REPORT_STUDIES", "30"))
 _often = settings(
     max_examples=STUDIES,
     deadline=None,
@@ -84,7 +84,7 @@ def test_errors_only_repeat_invalid_attributes_of_the_source(study: _Study, coun
 
 
 @given(study=studies(headers=INVALID_HEADERS))
-@settings(_often, max_examples=max(20, STUDIES // 4))
+@settings(_often, max_examples=max(12, STUDIES // 4))
 def test_evidence_is_what_was_sent(study: _Study) -> None:
     request, sources, _ = study
     objects = built(study)
@@ -121,7 +121,7 @@ def test_evidence_is_what_was_sent(study: _Study) -> None:
 
 
 @given(study=studies(headers=INVALID_HEADERS), shuffled=st.randoms())
-@settings(_often, max_examples=max(15, STUDIES // 8))
+@settings(_often, max_examples=max(8, STUDIES // 8))
 def test_the_same_question_gives_the_same_bytes_in_any_order_of_arrival(
     study: _Study, shuffled: Random
 ) -> None:
