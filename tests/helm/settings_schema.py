@@ -1,7 +1,7 @@
 """Write the product's own settings schema into the chart: `python -m tests.helm.settings_schema`.
 
-`settings` in values.schema.json is what `skiagraph.settings` accepts, less what the chart decides: `helm install`
-refuses a key that the product does not know by its name.
+`settings` in values.schema.json is what `skiagraph.settings` accepts, less what the chart decides, so that
+`helm install` refuses by its name a key that the product does not know.
 """
 
 import json

@@ -2,6 +2,8 @@
 
 import math
 import re
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -141,12 +143,12 @@ def test_the_counts_are_those_of_what_was_sent(run: Run) -> None:
     assert ask("sum(skiagraph_outbox_pending)") == 0
 
 
-def test_a_scrape_is_cheap(run: Run) -> None:
-    """Generous, for a machine that does other things too; a second would be half a scrape timeout away."""
+def test_a_scrape_costs_less_than_50_ms(run: Run) -> None:
+    """The fastest one: what a scrape costs, not what else this machine was doing."""
     for job in ("skiagraph-listener", "skiagraph-service"):
-        typical = run.prometheus.value(f'quantile_over_time(0.5, scrape_duration_seconds{{job="{job}"}}[5m])')
-        assert typical is not None
-        assert typical < 0.25
+        fastest = run.prometheus.value(f'min_over_time(scrape_duration_seconds{{job="{job}"}}[10m])')
+        assert fastest is not None
+        assert fastest < 0.05
 
 
 def test_a_pacs_that_is_away_is_told_of_and_told_of_again_when_it_is_back(run: Run) -> None:
@@ -158,3 +160,29 @@ def test_a_pacs_that_is_away_is_told_of_and_told_of_again_when_it_is_back(run: R
     run.pacs.start()
     until(lambda: not run.prometheus.firing(), seconds=30, every=0.5)
     assert len(run.pacs.received) > received
+
+
+def _association_request(calling: str) -> bytes:
+    """A-ASSOCIATE-RQ for Verification (PS3.8 table 9-11), small enough to send a thousand of them."""
+
+    def item(kind: int, content: bytes) -> bytes:
+        return struct.pack(">BxH", kind, len(content)) + content
+
+    verification = item(0x30, b"1.2.840.10008.1.1") + item(0x40, b"1.2.840.10008.1.2")
+    body = struct.pack(">HH16s16s32x", 1, 0, b"SKIAGRAPH".ljust(16), calling.encode().ljust(16))
+    body += item(0x10, b"1.2.840.10008.3.1.1.1")
+    body += item(0x20, b"\1\0\0\0" + verification)
+    body += item(0x50, item(0x51, struct.pack(">I", 16384)) + item(0x52, b"2.25.1"))
+    return struct.pack(">BxI", 0x01, len(body)) + body
+
+
+def test_a_thousand_unknown_ae_titles_make_no_new_series(run: Run) -> None:
+    console = f"http://127.0.0.1:{run.product.settings.listener.console_port}/metrics"
+    rejected = 'sum(skiagraph_associations_total{calling_ae="other", result="rejected"})'
+    before = httpx.get(console).text.count("\n")
+    for number in range(1000):
+        with socket.create_connection(("127.0.0.1", run.product.settings.listener.port), 10) as peer:
+            peer.sendall(_association_request(f"UNKNOWN_{number}"))
+            assert peer.recv(1) == b"\3"  # A-ASSOCIATE-RJ
+    assert httpx.get(console).text.count("\n") == before
+    until(lambda: run.prometheus.value(rejected) == 1000)
