@@ -1,19 +1,13 @@
 """A DICOM file to a radiograph in display brightness (PS3.3 C.7.6.3, C.11; PS3.4 N.2)."""
 
-import io
-import struct
-import zlib
 from typing import Any
 
 import cv2
 from numpy.typing import NDArray
-from pydicom import config, dcmread
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
-from pydicom.filereader import read_dataset
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
-    DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
@@ -26,10 +20,8 @@ from models.rejection import Rejection, RejectionCode
 from runners.decode_frame import declared_size, decode_frame, reduction
 from runners.decode_picture import too_large
 from runners.decoded import Decoded, DecodeLimits, Header
+from runners.dicom_reader import read, truncated
 from runners.display import DisplayTransform
-
-# Hostile headers are judged here, by value; pydicom's warnings about them would only fill the log.
-config.settings.reading_validation_mode = config.IGNORE
 
 _SUPPORTED = frozenset(
     {
@@ -41,18 +33,13 @@ _SUPPORTED = frozenset(
         MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     }
 )
-_META_START = 132  # after the preamble and DICM
-_META_BYTES = 1024  # within which a Transfer Syntax UID is found
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 
 
 def decode_dicom(data: bytes, *, limits: DecodeLimits, long_side_px: int | None) -> Decoded | Rejection:
     """Decode a DICOM file; raises only what damaged data make a decoder raise."""
-    try:
-        dataset = read(data, limits=limits)
-    except EOFError:
-        return _truncated()
+    dataset = read(data, limits=limits)
     if isinstance(dataset, Rejection):
         return dataset
     if (unfit := _unfit(dataset, limits)) is not None:
@@ -83,45 +70,6 @@ def decode_dicom(data: bytes, *, limits: DecodeLimits, long_side_px: int | None)
         ),
         header=header,
     )
-
-
-def read(data: bytes, *, limits: DecodeLimits) -> Dataset | Rejection:
-    """Parse a DICOM file, a deflated one within the limit; raises EOFError where it ends early."""
-    if not is_deflated(data):
-        return dcmread(io.BytesIO(data))
-    # pydicom would inflate without a limit. File Meta Information: its own group length first (PS3.10 7.1).
-    (length,) = struct.unpack_from("<I", data, _META_START + 8)
-    end = _META_START + 12 + length
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(data[end:], limits.max_inflated_bytes)
-    if inflater.unconsumed_tail:
-        return Rejection(
-            code=RejectionCode.TOO_LARGE,
-            reason=f"the deflated data set unfolds to more than {limits.max_inflated_bytes} bytes",
-        )
-    if not inflater.eof:
-        return _truncated()
-    dataset = read_dataset(io.BytesIO(inflated), is_implicit_VR=False, is_little_endian=True)
-    meta = read_dataset(io.BytesIO(data[_META_START:end]), is_implicit_VR=False, is_little_endian=True)
-    dataset.file_meta = FileMetaDataset(meta)
-    return dataset
-
-
-def read_header(data: bytes, *, limits: DecodeLimits) -> Dataset:
-    """The data set without Pixel Data, of a truncated file too; raises anything for damaged bytes."""
-    if is_deflated(data):
-        dataset = read(data, limits=limits)
-        if isinstance(dataset, Rejection):
-            raise ValueError(dataset.reason)
-        if "PixelData" in dataset:
-            del dataset.PixelData
-        return dataset
-    return dcmread(io.BytesIO(data), stop_before_pixels=True)
-
-
-def is_deflated(data: bytes) -> bool:
-    """Whether the File Meta Information names the deflated transfer syntax."""
-    return DeflatedExplicitVRLittleEndian.encode() in data[:_META_BYTES]
 
 
 def header_of(dataset: Dataset) -> Header:
@@ -222,14 +170,10 @@ def _frame(dataset: Dataset) -> bytes | Rejection:
         try:
             return next(generate_frames(dataset.PixelData, number_of_frames=1))
         except (StopIteration, ValueError, EOFError):
-            return _truncated()
+            return truncated()
     bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel") or 1)
     expected = bits * int(dataset.BitsAllocated) // 8
     if dataset.PhotometricInterpretation == "YBR_FULL_422":
         expected = expected * 2 // 3
     frame = bytes(dataset.PixelData)
-    return _truncated() if len(frame) < expected else frame[:expected]
-
-
-def _truncated() -> Rejection:
-    return Rejection(code=RejectionCode.TRUNCATED, reason="the DICOM file ends early: it is truncated")
+    return truncated() if len(frame) < expected else frame[:expected]

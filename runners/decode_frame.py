@@ -67,7 +67,7 @@ def decode_frame(frame: bytes, dataset: Dataset, *, reduce: int) -> NDArray[Any]
             return Rejection(
                 code=RejectionCode.UNDECODABLE, reason=f"transfer syntax {syntax.name} is not supported"
             )
-        return _native(dataset)
+        return _native(frame, dataset)
     if syntax == RLELossless:
         return _rle(frame, dataset)
     # Each of these ends with its own marker; what is missing would be filled with grey, silently.
@@ -91,8 +91,10 @@ def decode_frame(frame: bytes, dataset: Dataset, *, reduce: int) -> NDArray[Any]
     return np.asarray(decoded)
 
 
-def _native(dataset: Dataset) -> NDArray[Any]:
+def _native(frame: bytes, dataset: Dataset) -> NDArray[Any]:
     """Values that no codec wrapped, and colour in RLE, by pydicom: byte order, planes and YBR included."""
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        dataset.PixelData = frame + b"\0" * (len(frame) % 2)  # without what some exports append
     decoded: NDArray[Any] = pixel_array(dataset, raw=dataset.get("SamplesPerPixel", 1) == 1)
     return decoded
 

@@ -22,7 +22,7 @@ _log = log.get(__name__)
 def serve(settings: Settings) -> None:
     """Serve until stopped. Raises PackageError when the default model package does not exist."""
     find(settings.service.model)  # a wrong name is told here, once, and not by every worker
-    port = settings.service.port or _free_port(settings.service.host)
+    port = settings.service.port or free_port(settings.service.host)
     with tempfile.TemporaryDirectory(prefix="skiagraph-service-") as folder:
         _prepare_environment(settings, Path(folder))
         # Only now: BentoML and our own services read the environment when they are imported.
@@ -78,7 +78,8 @@ def _give_up() -> None:
     os._exit(1)
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
+    """A port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

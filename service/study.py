@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from models.rejection import Rejection
-from runners.decode_dicom import read_header
 from runners.decoded import DecodeLimits
+from runners.dicom_reader import read_header
 from service import metrics
 from service.contract import StudyRequest, StudyResult
 from service.errors import Fault, Rejected

@@ -271,6 +271,20 @@ def test_damaged_bytes_are_never_an_exception(syntax: str, data: st.DataObject) 
     assert isinstance(decode(bytes(file), limits=LIMITS), Decoded | Rejection)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_real_radiograph_cut_short_is_truncated(shared_data: Path, share: float) -> None:
+    for name in ("hand_kodak_cr500_j2k_lossless", "rg3_ankle_fuji_mono1_rle", "thorax_fuji_dx_small"):
+        file = (shared_data / "dicom" / f"{name}.dcm").read_bytes()
+        assert refusal(file[: int(share * len(file))]) is RejectionCode.TRUNCATED
+
+
+def test_bytes_appended_to_the_pixels_do_no_harm() -> None:
+    stored = drawn()
+    assert np.array_equal(
+        pixels(dicom_file(stored, PixelData=stored.tobytes() + b"\0" * 64)), pixels(dicom_file(stored))
+    )
+
+
 def test_real_radiograph_is_the_same_in_each_encoding(shared_data: Path) -> None:
     names = ("rle", "jlsl", "j2kr")
     files = [(shared_data / "dicom" / f"rg3_ankle_fuji_mono1_{name}.dcm").read_bytes() for name in names]

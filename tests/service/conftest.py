@@ -20,15 +20,15 @@ START_SECONDS = 90
 
 @dataclass(frozen=True)
 class Running:
-    """A service that answered 200 at `/readyz`."""
+    """A service, where it listens and what it logs."""
 
     url: str
     process: subprocess.Popen[bytes]
     log: Path
 
 
-def start(folder: Path, port: int, **service: object) -> Running:
-    """Start `skiagraph serve` and wait until it is ready."""
+def spawn(folder: Path, port: int, **service: object) -> Running:
+    """`skiagraph serve` in a process of its own, not yet ready."""
     config = folder / "settings.yaml"
     config.write_text(yaml.safe_dump({"service": {"port": port, **service}, "log_json": True}))
     log = folder / "service.log"
@@ -40,9 +40,14 @@ def start(folder: Path, port: int, **service: object) -> Running:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    running = Running(url=f"http://127.0.0.1:{port}", process=process, log=log)
+    return Running(url=f"http://127.0.0.1:{port}", process=process, log=log)
+
+
+def start(folder: Path, port: int, **service: object) -> Running:
+    """A service that is ready."""
+    running = spawn(folder, port, **service)
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and running.process.poll() is None:
         try:
             if httpx.get(f"{running.url}/readyz").status_code == 200:
                 return running
@@ -50,7 +55,7 @@ def start(folder: Path, port: int, **service: object) -> Running:
             pass
         time.sleep(0.2)
     stop(running)
-    pytest.fail(f"the service was not ready in time:\n{log.read_text()[-4000:]}")
+    pytest.fail(f"the service was not ready in time:\n{running.log.read_text()[-4000:]}")
 
 
 def stop(running: Running) -> None:

@@ -1,0 +1,128 @@
+"""Start, stop and breakage of a real service: nothing left behind, nothing answered wrongly."""
+
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from models.package import PACKAGES
+from service.client import Client, TransientServiceError
+from tests.runners.radiographs import dicom_file, drawn
+from tests.service.conftest import Running, spawn, start, stop
+
+Start = Callable[..., Running]
+
+
+def workers(running: Running) -> list[psutil.Process]:
+    return psutil.Process(running.process.pid).children(recursive=True)
+
+
+def gone(processes: list[psutil.Process], *, within_seconds: float) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=within_seconds)
+    return not alive
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service with small limits; the last test that uses it stops it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    running = start(tmp_path_factory.mktemp("small"), port, max_requests=1, max_body_bytes=4_000_000)
+    yield running
+    stop(running)
+
+
+def test_killed_supervisor_takes_its_workers_along(start_service: Start) -> None:
+    running = start_service()
+    left = workers(running)
+    assert len(left) >= 4
+    running.process.kill()
+    assert gone(left, within_seconds=10)
+
+
+def test_killed_scorer_comes_back_and_no_answer_is_wrong(start_service: Start, shared_data: Path) -> None:
+    running = start_service()
+    hand = (shared_data / "dicom" / "hand_kodak_cr500_j2k_lossless.dcm").read_bytes()
+    (scorer,) = [each for each in workers(running) if "AnomalyScorer" in each.cmdline()]
+    with Client(running.url) as client:
+        expected = client.score(hand).score
+        scorer.kill()
+        seen: list[float | None] = []
+        deadline = time.monotonic() + 60
+        while not seen and time.monotonic() < deadline:
+            try:
+                seen.append(client.score(hand).score)
+            except TransientServiceError:
+                time.sleep(0.2)
+        assert seen == [expected]
+
+
+def test_damaged_package_is_not_ready_and_says_why(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    package = tmp_path / "damaged"
+    shutil.copytree(PACKAGES / "synthetic-defects", package)
+    graph = package / "model.onnx"
+    damaged = bytearray(graph.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    graph.write_bytes(damaged)
+    running = spawn(tmp_path, free_port(), model=str(package))
+    try:
+        deadline = time.monotonic() + 60
+        said: dict[str, object] = {}
+        while "reason" not in said and time.monotonic() < deadline:
+            try:
+                answer = httpx.get(f"{running.url}/readyz", timeout=10)
+                assert answer.status_code == 503
+                said = answer.json()
+            except httpx.TransportError:
+                time.sleep(0.2)
+        assert said["code"] == "package_fault"
+        assert "is damaged" in str(said["reason"])
+        assert httpx.post(f"{running.url}/v1/score", content=b"x").status_code == 500
+    finally:
+        stop(running)
+
+
+def test_too_many_requests_are_told_when_to_come_again(small: Running) -> None:
+    body = dicom_file(drawn(1500, 1200))
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: httpx.post(f"{small.url}/v1/score", content=body), range(12)))
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused
+    for answer in refused:
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert answer.json()["code"] == "too_many_requests"
+    assert {answer.status_code for answer in answers} <= {200, 422, 429}
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
+def test_body_over_the_limit_is_not_read(small: Running, chunked: bool) -> None:
+    body = b"\0" * 6_000_000
+    content = iter([body[:3_000_000], body[3_000_000:]]) if chunked else body
+    answer = httpx.post(f"{small.url}/v1/score", content=content)
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+def test_sigterm_finishes_the_running_request_and_leaves_nothing(small: Running) -> None:
+    left = workers(small)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(
+            httpx.post, f"{small.url}/v1/score", content=dicom_file(drawn(1500, 1200)), timeout=30
+        )
+        time.sleep(0.05)
+        small.process.send_signal(signal.SIGTERM)
+        # Answered, or refused in a way that a client repeats: never half an answer.
+        error = answer.exception()
+        if error is None:
+            assert answer.result().status_code in (200, 422, 503)
+        else:
+            assert isinstance(error, httpx.TransportError)
+    assert small.process.wait(timeout=35) == 0
+    assert gone(left, within_seconds=5)
