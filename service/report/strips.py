@@ -29,7 +29,7 @@ class _Style:
     @classmethod
     def of(cls, width_px: int, height_px: int) -> "_Style":
         """Letters that are read when the whole picture is shown 1024 px high."""
-        size = max(13, round(min(max(width_px, height_px) / 56, width_px / 34)))
+        size = max(13, round(min(max(width_px, height_px) / 68, width_px / 42)))
         return cls(width_px=width_px, size_px=size, pad_px=max(6, size // 2))
 
     def paper(self, height_px: int) -> Image.Image:
