@@ -52,6 +52,7 @@ class Reception(AbstractContextManager["Reception"]):
         # pynetdicom writes what it receives in chunks to temporary files: they belong into the spool.
         tempfile.tempdir = str(self._spool.incoming)
         _config.STORE_RECV_CHUNKED_DATASET = True
+        _config.LOG_HANDLER_LEVEL = "none"  # it would format every PDU for a log that nobody reads
         address = (self._settings.host, self._settings.port)
         try:
             self._server = self._ae.start_server(address, block=False, evt_handlers=self._handlers())
