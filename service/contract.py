@@ -1,6 +1,6 @@
 """The wire types between the listener, the HTTP API and its clients, and who we are in DICOM.
 
-This module and `service.client` are all of the service that the listener may import: no numpy, no bentoml, no torch.
+This module and `service.client` are all of the service that the listener may import: no numpy, no bentoml.
 """
 
 from datetime import datetime
@@ -67,8 +67,8 @@ class OperatingPoint(Wire):
 class RadiographResult(Wire):
     """What is said of one radiograph: by the command line, the HTTP API and the DICOM path alike.
 
-    reason_code and reason are set unless status is `scored`; score (local finding), percentile (0–100 among held-out
-    normals), novelty (unusual positioning or technique), abnormal and regions only when it is.
+    reason_code and reason are set unless status is `scored`; score (local finding), percentile (0–100 among
+    held-out normals), novelty (unusual positioning or technique), abnormal and regions only when it is.
     `percentile` is of `score`; `novelty` never changes the verdict.
     """
 
@@ -110,8 +110,8 @@ class Reference(Wire):
 class StudyRequest(Wire):
     """What goes with the instances of one study.
 
-    result_time: set once by whoever asks (the listener's ledger; the clock on the command line), so that asking twice
-    gives the same bytes. predecessor: the report that this one amends.
+    result_time: set once by whoever asks (the listener's ledger; the clock on the command line), so that
+    asking twice gives the same bytes. predecessor: the report that this one amends.
     """
 
     study_instance_uid: Uid

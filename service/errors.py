@@ -1,10 +1,12 @@
 """What a request can end in, as problem details (RFC 9457) with a stable code.
 
 ProblemError
-├── Rejected    422 (or 400, 404, 413, 415)   this request can never work
+├── Rejected    422 (or 400, 401, 403, 404, 413, 415)   this request can never work
 ├── TryLater    429 / 503 / 504               the same request may work later
 └── Fault       500                           a bug or a broken install
 """
+
+from collections.abc import Mapping
 
 from service.contract import Problem
 
@@ -22,9 +24,11 @@ class ProblemError(Exception):
         value: str | None = None,
         fix: str | None = None,
         retry_after_seconds: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
-        self.retry_after_seconds = retry_after_seconds
+        retry = {"Retry-After": str(retry_after_seconds)} if retry_after_seconds is not None else {}
+        self.headers = {**retry, **(headers or {})}
         self.problem = Problem(
             title=code.replace("_", " "),
             status=status,
@@ -41,7 +45,7 @@ class Rejected(ProblemError):  # noqa: N818  the words of our error kinds
 
 
 class TryLater(ProblemError):  # noqa: N818
-    """Sending it again may help, after `retry_after_seconds`."""
+    """Sending it again may help, after the seconds of Retry-After."""
 
 
 class Fault(ProblemError):  # noqa: N818

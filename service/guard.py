@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 import uuid
+from datetime import UTC, datetime
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -11,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
+from service.access import authorise, scope_of
 from service.errors import Fault, ProblemError, Rejected, TryLater
 from skiagraph import log
 from skiagraph.settings.service import ServiceSettings
@@ -64,6 +66,8 @@ class Guard:
             )
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+        needed = scope_of(scope["method"], scope["path"])
+        authorise(_header(scope, b"authorization"), needed, self._settings.tokens, datetime.now(UTC).date())
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
@@ -76,8 +80,13 @@ class Guard:
             )
         self._running += 1
         try:
-            async with asyncio.timeout(self._settings.request_timeout_seconds):
-                await self._app(scope, self._counted(scope, receive), send)
+            async with asyncio.timeout(self._settings.request_timeout_seconds) as limit:
+
+                async def begin(message: Message) -> None:
+                    limit.reschedule(None)  # from here on the client sets the pace
+                    await send(message)
+
+                await self._app(scope, self._counted(scope, receive), begin)
         except TimeoutError as error:
             raise TryLater(
                 504,
@@ -91,7 +100,7 @@ class Guard:
     def _counted(self, scope: Scope, receive: Receive) -> Receive:
         """`receive`, until the body grows over the limit; what is declared too large is not read at all."""
         limit = self._settings.max_body_bytes
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        declared = _header(scope, b"content-length") or ""
         if declared.isdigit() and int(declared) > limit:
             raise _too_large(limit)
         seen = 0
@@ -111,11 +120,10 @@ def answer(error: ProblemError, **members: object) -> JSONResponse:
     """Problem details of an error; members: extensions (RFC 9457 3.2)."""
     problem = error.problem
     metrics.count_problem(problem.code, problem.status)
-    headers = {"Retry-After": str(error.retry_after_seconds)} if error.retry_after_seconds else None
     return JSONResponse(
         {**problem.model_dump(exclude_none=True), **members},
         status_code=problem.status,
-        headers=headers,
+        headers=error.headers,
         media_type="application/problem+json",
     )
 
@@ -139,5 +147,10 @@ def _too_large(limit: int) -> Rejected:
 
 
 def _correlation_id(scope: Scope) -> str:
-    given = dict(scope["headers"]).get(CORRELATION.lower().encode(), b"").decode("latin-1")
+    given = _header(scope, CORRELATION.lower().encode()) or ""
     return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    value = dict(scope["headers"]).get(name)
+    return None if value is None else value.decode("latin-1")

@@ -1,20 +1,21 @@
 """The routes: JSON, pictures and DICOM objects over HTTP."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from models.rejection import Rejection
 from service.contract import RadiographResult
 from service.errors import Fault, ProblemError, Rejected, TryLater
 from service.guard import answer, as_problem
-from service.parts import multipart_related, read_radiograph, read_study, zipped
+from service.parts import multipart_related, read_radiograph, read_radiographs, read_study, zipped
 
 if TYPE_CHECKING:
     from models.package import ModelPackage
@@ -55,6 +56,29 @@ async def post_score(request: Request) -> Response:
     if isinstance(analysed.outcome, Rejection):
         return _not_scored(analysed.result)
     return JSONResponse(analysed.result.model_dump(mode="json"))
+
+
+async def post_scores(request: Request) -> Response:
+    """Score many radiographs: a line of JSON for each, in order, sent as soon as it is known."""
+    pipeline, limit = _pipeline(request), _rooms(request).settings.service.max_instances
+    query = request.query_params
+    choice = await pipeline.choose(query.get("model"), query.get("operating_point"))
+    radiographs = await read_radiographs(request, max_radiographs=limit)
+
+    async def line(name: str, data: bytes) -> str:
+        result = (await pipeline.analyse(data, choice=choice)).result
+        return result.model_copy(update={"file": name}).model_dump_json() + "\n"
+
+    async def lines() -> AsyncIterator[str]:
+        running = [asyncio.create_task(line(name, data)) for name, data in radiographs]
+        try:
+            for task in running:
+                yield await task
+        finally:  # the client went away, or one of them failed: the rest is not wanted any more
+            for task in running:
+                task.cancel()
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
 
 
 async def post_heatmap(request: Request) -> Response:
@@ -130,6 +154,7 @@ api = Starlette(
     routes=[
         Route("/v1/studies", post_study, methods=["POST"]),
         Route("/v1/score", post_score, methods=["POST"]),
+        Route("/v1/scores", post_scores, methods=["POST"]),
         Route("/v1/heatmap", post_heatmap, methods=["POST"]),
         Route("/v1/models", get_models),
         Route("/v1/models/{name}", get_model),

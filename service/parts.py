@@ -18,7 +18,7 @@ _MAX_REQUEST_BYTES = 256 * 1024
 
 async def read_study(request: Request, *, max_instances: int) -> tuple[StudyRequest, list[bytes]]:
     """The parts `request` and `instances` of a multipart/form-data body."""
-    _expect_multipart(request)
+    _expect_multipart(request, parts="request` and `instances")
     try:
         async with request.form(
             max_files=max_instances + 1, max_fields=4, max_part_size=_MAX_REQUEST_BYTES
@@ -28,7 +28,7 @@ async def read_study(request: Request, *, max_instances: int) -> tuple[StudyRequ
             parts = form.getlist("instances")
             instances = [await part.read() for part in parts if isinstance(part, UploadFile)]
     except MultiPartException as error:
-        raise Rejected(400, "invalid_multipart", f"the body is not what it says: {error.message}") from error
+        raise _not_multipart(error) from error
     if text is None:
         raise _invalid("the part `request` is missing", field="request", fix="send a StudyRequest as JSON")
     if len(instances) != len(parts) or not instances:
@@ -55,10 +55,26 @@ async def read_radiograph(request: Request) -> bytes:
             if files:
                 return await files[0].read()
     except MultiPartException as error:
-        raise Rejected(400, "invalid_multipart", f"the body is not what it says: {error.message}") from error
+        raise _not_multipart(error) from error
     raise _invalid(
         "there is no file in the body", field="file", fix="send one radiograph as a file part or raw"
     )
+
+
+async def read_radiographs(request: Request, *, max_radiographs: int) -> list[tuple[str, bytes]]:
+    """Name and bytes of each file of a multipart/form-data body."""
+    _expect_multipart(request, parts="files")
+    try:
+        async with request.form(max_files=max_radiographs, max_fields=0) as form:
+            files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
+            radiographs = [(file.filename or "", await file.read()) for file in files]
+    except MultiPartException as error:
+        raise _not_multipart(error) from error
+    if not radiographs:
+        raise _invalid(
+            "there is no file in the part `files`", field="files", fix="send radiographs as file parts"
+        )
+    return radiographs
 
 
 def multipart_related(result: StudyResult, objects: tuple[bytes, ...]) -> Response:
@@ -88,7 +104,7 @@ def zipped(result: StudyResult, objects: tuple[bytes, ...]) -> Response:
     return Response(body.getvalue(), media_type="application/zip")
 
 
-def _expect_multipart(request: Request) -> None:
+def _expect_multipart(request: Request, *, parts: str) -> None:
     kind = request.headers.get("Content-Type", "").partition(";")[0]
     if kind != "multipart/form-data":
         raise Rejected(
@@ -97,8 +113,12 @@ def _expect_multipart(request: Request) -> None:
             f"the body is {kind or 'of no named type'}",
             field="Content-Type",
             value=kind,
-            fix="send multipart/form-data with the parts `request` and `instances`",
+            fix=f"send multipart/form-data with the parts `{parts}`",
         )
+
+
+def _not_multipart(error: MultiPartException) -> Rejected:
+    return Rejected(400, "invalid_multipart", f"the body is not what it says: {error.message}")
 
 
 def _invalid(detail: str, *, field: str, fix: str) -> Rejected:

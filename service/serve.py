@@ -1,5 +1,6 @@
 """Runs the HTTP service in the foreground until SIGINT or SIGTERM: supervisor, entry and runner processes."""
 
+import ipaddress
 import os
 import signal
 import socket
@@ -36,6 +37,8 @@ def serve(settings: Settings) -> None:
         )
         stopped = _stop_signal()  # after BentoML's own handlers, which would stop only its thread
         _log.info("HTTP service starts", url=server.url)
+        if not settings.service.tokens and not _is_loopback(settings.service.host):
+            _log.warning("whoever reaches the port may ask: set service.tokens", host=settings.service.host)
         started = False
         try:
             while not stopped.wait(1.0) and (server.running or not started):
@@ -76,6 +79,10 @@ def _give_up() -> None:
     _log.error("workers did not stop in time", seconds=_STOP_SECONDS)
     sys.stderr.flush()
     os._exit(1)
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host).is_loopback
 
 
 def free_port(host: str) -> int:

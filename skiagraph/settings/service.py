@@ -1,5 +1,6 @@
 """Section `service`: the HTTP service, its runners and the model."""
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,10 +8,22 @@ from pydantic import Field
 
 from skiagraph.settings.base import Section
 
+Scope = Literal["score", "read"]
+
+
+class Token(Section):
+    """A bearer token by its digest: printf %s "$TOKEN" | sha256sum."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    scopes: tuple[Scope, ...] = ("score", "read")
+    expires: date | None = None  # the last day it is good for, UTC
+
 
 class ServiceSettings(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 3000
+    tokens: tuple[Token, ...] = ()  # none: whoever reaches the port may ask
     model: str = "synthetic-defects"  # name of a package in models/packages, or a folder
     also_models: tuple[str, ...] = ()  # further packages, chosen per request
     engine: Literal["auto", "tensorrt", "cpu"] = "auto"

@@ -134,6 +134,20 @@ def test_heatmap_is_a_picture_of_the_radiograph(http: httpx.Client, hand: bytes)
     assert grey.max() > grey.min()
 
 
+def test_many_radiographs_come_back_line_by_line_in_order(http: httpx.Client, hand: bytes) -> None:
+    files = [("files", ("hand.dcm", hand)), ("files", ("empty", b"")), ("files", ("again.dcm", hand))]
+    with http.stream("POST", "/v1/scores", files=files) as answer:
+        assert answer.headers["Content-Type"] == "application/x-ndjson"
+        results = [RadiographResult.model_validate_json(line) for line in answer.iter_lines()]
+    assert [(each.file, each.status, each.reason_code) for each in results] == [
+        ("hand.dcm", Status.SCORED, None),
+        ("empty", Status.ERROR, "empty"),
+        ("again.dcm", Status.SCORED, None),
+    ]
+    assert results[0].score == results[2].score == http.post("/v1/score", content=hand).json()["score"]
+    assert problem(http.post("/v1/scores", content=b"x")).status == 415
+
+
 def test_models_say_what_they_were_measured_to_do(http: httpx.Client) -> None:
     (model,) = http.get("/v1/models").json()["models"]
     described = http.get(f"/v1/models/{model['name']}").json()

@@ -1,5 +1,6 @@
 """Start, stop and breakage of a real service: nothing left behind, nothing answered wrongly."""
 
+import hashlib
 import shutil
 import signal
 import socket
@@ -13,11 +14,13 @@ import psutil
 import pytest
 
 from models.package import PACKAGES
-from service.client import Client, TransientServiceError
+from service.client import Client, RejectedByService, ServiceFault, TransientServiceError
 from tests.runners.radiographs import dicom_file, drawn
 from tests.service.conftest import Running, spawn, start, stop
 
 Start = Callable[..., Running]
+SECRETS = {"score": "let me score", "read": "let me read"}
+SCORE, READ = ({"Authorization": f"Bearer {secret}"} for secret in SECRETS.values())
 
 
 def workers(running: Running) -> list[psutil.Process]:
@@ -31,11 +34,18 @@ def gone(processes: list[psutil.Process], *, within_seconds: float) -> bool:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A service with small limits; the last test that uses it stops it."""
+    """A service with small limits and tokens; the last test that uses it stops it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    running = start(tmp_path_factory.mktemp("small"), port, max_requests=1, max_body_bytes=4_000_000)
+    digests = {name: hashlib.sha256(secret.encode()).hexdigest() for name, secret in SECRETS.items()}
+    running = start(
+        tmp_path_factory.mktemp("small"),
+        port,
+        max_requests=1,
+        max_body_bytes=4_000_000,
+        tokens=[{"name": name, "sha256": digest, "scopes": [name]} for name, digest in digests.items()],
+    )
     yield running
     stop(running)
 
@@ -93,7 +103,9 @@ def test_damaged_package_is_not_ready_and_says_why(tmp_path: Path, free_port: Ca
 def test_too_many_requests_are_told_when_to_come_again(small: Running) -> None:
     body = dicom_file(drawn(1500, 1200))
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: httpx.post(f"{small.url}/v1/score", content=body), range(12)))
+        answers = list(
+            pool.map(lambda _: httpx.post(f"{small.url}/v1/score", content=body, headers=SCORE), range(12))
+        )
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused
     for answer in refused:
@@ -106,16 +118,34 @@ def test_too_many_requests_are_told_when_to_come_again(small: Running) -> None:
 def test_body_over_the_limit_is_not_read(small: Running, chunked: bool) -> None:
     body = b"\0" * 6_000_000
     content = iter([body[:3_000_000], body[3_000_000:]]) if chunked else body
-    answer = httpx.post(f"{small.url}/v1/score", content=content)
+    answer = httpx.post(f"{small.url}/v1/score", content=content, headers=SCORE)
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+def test_a_token_opens_what_its_scopes_say(small: Running) -> None:
+    url = small.url
+    assert httpx.get(f"{url}/v1/models", headers=READ).status_code == 200
+    assert httpx.post(f"{url}/v1/score", content=b"", headers=SCORE).json()["code"] == "empty"
+    for headers, status in ((READ, 403), ({}, 401), ({"Authorization": "Bearer wrong"}, 401)):
+        answer = httpx.post(f"{url}/v1/score", content=b"", headers=headers)
+        assert (answer.status_code, answer.json()["status"]) == (status, status)
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert httpx.get(f"{url}/readyz").status_code == 200
+    with Client(url, token=SECRETS["score"]) as client, pytest.raises(RejectedByService):
+        client.score(b"")
+    with Client(url) as client, pytest.raises(ServiceFault, match="401"):
+        client.score(b"")
+    log = small.log.read_text()
+    assert not any(secret in log for secret in SECRETS.values())
+    counted = 'skiagraph_http_problems_total{code="unauthorised",status="401"}'
+    assert counted in httpx.get(f"{url}/metrics").text
 
 
 def test_sigterm_finishes_the_running_request_and_leaves_nothing(small: Running) -> None:
     left = workers(small)
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(
-            httpx.post, f"{small.url}/v1/score", content=dicom_file(drawn(1500, 1200)), timeout=30
-        )
+        body = dicom_file(drawn(1500, 1200))
+        answer = pool.submit(httpx.post, f"{small.url}/v1/score", content=body, headers=SCORE, timeout=30)
         time.sleep(0.05)
         small.process.send_signal(signal.SIGTERM)
         # Answered, or refused in a way that a client repeats: never half an answer.
