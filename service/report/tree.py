@@ -215,7 +215,7 @@ def _region(
         [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]], dtype=np.float32
     )
     return PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(entry, request, f"region {rank}"),
+        tracking_identifier=_tracking(entry, request, f"region {rank}", str(corners.tolist())),
         referenced_region=ImageRegion(
             GraphicTypeValues.POLYLINE,
             corners,
@@ -251,7 +251,7 @@ def _ranked(name: Code, value: float, rank: float | None, manifest: Manifest) ->
         relationship_type=RelationshipTypeValues.HAS_PROPERTIES,
     )
     calibration = manifest.calibration
-    population = words.ascii_text(f"{calibration.normals} normal radiographs. {calibration.statement}")
+    population = words.ascii_text(calibration.statement or f"{calibration.normals} normal radiographs")
     properties = MeasurementProperties(
         measurement_statistical_properties=MeasurementStatisticalProperties([ranking], description=population)
     )
@@ -277,10 +277,10 @@ def _algorithm(model: ModelIdentity, entry: Entry) -> AlgorithmIdentification:
     )
 
 
-def _tracking(entry: Entry, request: StudyRequest, part: str = "") -> TrackingIdentifier:
-    """Readable and unique; the same radiograph (or its n-th region) keeps its UID through amended reports."""
-    uid = derived_uid("tracking", request.study_instance_uid, entry.source.result.sop_instance_uid, part)
-    return TrackingIdentifier(uid, f"{entry.label.title}, {part}" if part else entry.label.title)
+def _tracking(entry: Entry, request: StudyRequest, region: str = "", place: str = "") -> TrackingIdentifier:
+    """Readable and unique; a radiograph, or a region at the same place, keeps its UID in amended reports."""
+    uid = derived_uid("tracking", request.study_instance_uid, entry.source.result.sop_instance_uid, place)
+    return TrackingIdentifier(uid, f"{entry.label.title}, {region}" if region else entry.label.title)
 
 
 def _site(entry: Entry) -> FindingSite:
