@@ -10,15 +10,22 @@ from torch.nn import functional as F
 ATLAS_HEIGHT, ATLAS_WIDTH = 96, 48
 THUMB_HEIGHT, THUMB_WIDTH = 32, 16
 _LIKE = 12  # look-alikes whose logits are the background of a radiograph
+_PRIOR = 1.0  # look-alikes that stand for all normal tissue
 NEAR = 5  # nearest normals whose distance is the novelty
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Atlas:
-    """thumbnails (n, 512), logits (n, 4608) of n normal radiographs."""
+    """thumbnails (n, 512), logits and shown (n, 4608) of n normal radiographs.
+
+    shown: share of a cell that lies inside the mask. mean, variance: of the logits of all normal tissue.
+    """
 
     thumbnails: Tensor
     logits: Tensor
+    shown: Tensor
+    mean: float
+    variance: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,31 +107,46 @@ def squared_distances(queries: Tensor, rows: Tensor) -> Tensor:
 class AtlasScore(nn.Module):
     """Logits against those of look-alike normals.
 
-    Kept in half precision: 270 radiographs take 2.6 MB, and the rounding is far below the spread between
+    Kept in half precision: 270 radiographs take 5.2 MB, and the rounding is far below the spread between
     normals.
     """
 
     thumbnails: Tensor
     logits: Tensor
+    shown: Tensor
 
     def __init__(self, atlas: Atlas) -> None:
         super().__init__()
         self.register_buffer("thumbnails", atlas.thumbnails.half())
         self.register_buffer("logits", atlas.logits.half())
+        self.register_buffer("shown", atlas.shown.half())
+        self._mean, self._variance = atlas.mean, atlas.variance
 
     def forward(self, logit: Tensor, thumb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """logit, mask (n, h, w) and thumb (n, 512) → z (n, h, w) and novelty (n,)."""
         distances = squared_distances(thumb, self.thumbnails.float())
         nearest, chosen = torch.topk(distances, _LIKE, dim=1, largest=False, sorted=True)
-        alike = self.logits[chosen].float()
         novelty = nearest[:, :NEAR].sqrt().mean(dim=1)
+        alike = Atlas(
+            thumbnails=self.thumbnails[chosen],
+            logits=self.logits[chosen].float(),
+            shown=self.shown[chosen].float(),
+            mean=self._mean,
+            variance=self._variance,
+        )
         return z_map(logit, alike, mask), novelty
 
 
-def z_map(logit: Tensor, alike: Tensor, mask: Tensor) -> Tensor:
-    """How far (n, h, w) logits lie above those of k look-alikes (n, k, rows · columns), in their spread."""
-    mean = alike.mean(dim=1)
-    spread = ((alike - mean.unsqueeze(1)) ** 2).mean(dim=1).sqrt()
+def z_map(logit: Tensor, alike: Atlas, mask: Tensor) -> Tensor:
+    """How far (n, h, w) logits lie above those of look-alikes (n, k, rows · columns), in their spread.
+
+    A look-alike speaks only where it shows tissue; `_PRIOR` further ones speak for all normal tissue, so
+    that a place where few normals have a finger is not unusual for that alone: that is novelty's business.
+    """
+    speaking = alike.shown.sum(dim=1) + _PRIOR
+    mean = ((alike.shown * alike.logits).sum(dim=1) + _PRIOR * alike.mean) / speaking
+    squares = alike.shown * (alike.logits - mean.unsqueeze(1)) ** 2
+    spread = ((squares.sum(dim=1) + _PRIOR * alike.variance) / speaking).sqrt()
     background = out_of_box(mean.reshape(-1, ATLAS_HEIGHT, ATLAS_WIDTH), mask)
     variation = out_of_box(spread.reshape(-1, ATLAS_HEIGHT, ATLAS_WIDTH), mask)
     return (logit - background) / (variation + 0.5)

@@ -1,7 +1,7 @@
 """Atlas, percentiles and operating points from the normal training radiographs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -51,7 +51,16 @@ def perceive(members: Sequence[DefectNetwork], inputs: Inputs) -> Evidence:
 def build_atlas(seen: Evidence) -> Atlas:
     """The logits of normals in the coordinates of their masks' boxes."""
     boxes = box_weights(seen.shown, rows=ATLAS_HEIGHT, columns=ATLAS_WIDTH)
-    return Atlas(thumbnails=seen.thumb, logits=boxes.into_box(seen.logit).flatten(1))
+    shown = boxes.into_box(seen.shown).flatten(1).clamp(0, 1)
+    logits = boxes.into_box(seen.logit * seen.shown).flatten(1) / shown.clamp(min=1e-3)
+    tissue = seen.logit[seen.shown > 0]
+    return Atlas(
+        thumbnails=seen.thumb,
+        logits=logits,
+        shown=shown,
+        mean=float(tissue.mean()),
+        variance=float(tissue.var()),
+    )
 
 
 @torch.no_grad()
@@ -63,9 +72,10 @@ def hold_out(seen: Evidence, atlas: Atlas, groups: Sequence[str]) -> HeldOut:
     for start in range(0, len(seen.logit), _CHUNK):
         rows = slice(start, start + _CHUNK)
         part = Evidence(*(column[rows] for column in seen))
-        anomaly_map = map_of(z_map(part.logit, atlas.logits[chosen[rows]], part.shown), part)
-        maps.append(anomaly_map)
-        scores.append(score_of(anomaly_map, part))
+        alike = replace(atlas, logits=atlas.logits[chosen[rows]], shown=atlas.shown[chosen[rows]])
+        score = score_of(z_map(part.logit, alike, part.shown), part)
+        maps.append(map_of(score, part))
+        scores.append(score)
     return HeldOut(
         score=torch.cat(scores).numpy(),
         novelty=novelty.numpy(),

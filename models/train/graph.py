@@ -11,8 +11,7 @@ from torch.nn import functional as F
 from models.train.atlas import Atlas, AtlasScore, thumbnail
 from models.train.network import STRIDE, DefectNetwork
 
-_LOGIT_SHARE = 0.3  # of the bare logit in the map: what stands out anywhere counts a little everywhere
-_LOGIT_PLAIN = -5.0  # the logit of plain bone, which adds nothing
+_SMOOTHED = 5  # cells: a defect is no single cell
 _ERODED = 5  # cells: nothing is scored this near to the skin, where the mask's own edge is seen
 
 
@@ -62,15 +61,18 @@ class Detector(nn.Module):
     def forward(self, radiograph: Tensor) -> Outputs:
         seen = self.perception(radiograph)
         z, novelty = self.atlas(seen.logit, seen.thumb, seen.shown)
-        anomaly_map = map_of(z, seen)
-        return Outputs(score_of(anomaly_map, seen), novelty, anomaly_map)
+        score = score_of(z, seen)
+        return Outputs(score, novelty, map_of(score, seen))
 
 
-def map_of(z: Tensor, seen: Evidence) -> Tensor:
-    """The map for people (n, h, w): never negative, zero outside the mask."""
-    return F.relu(z + _LOGIT_SHARE * (seen.logit - _LOGIT_PLAIN)) * seen.shown
+def score_of(z: Tensor, seen: Evidence) -> Tensor:
+    """How far the most unusual place away from the skin lies above look-alike normals (n,); never negative."""
+    return (F.relu(z) * seen.scored).amax(dim=(1, 2))
 
 
-def score_of(anomaly_map: Tensor, seen: Evidence) -> Tensor:
-    """The map's highest value away from the skin (n,)."""
-    return (anomaly_map * seen.scored).amax(dim=(1, 2))
+def map_of(score: Tensor, seen: Evidence) -> Tensor:
+    """Where the networks see a defect (n, h, w), scaled so that the highest value is the score."""
+    defect = F.avg_pool2d(torch.sigmoid(seen.logit).unsqueeze(1), _SMOOTHED, stride=1, padding=_SMOOTHED // 2)
+    evidence = defect.squeeze(1) * seen.scored
+    highest = evidence.amax(dim=(1, 2)).clamp(min=1e-6)
+    return evidence * (score / highest).unsqueeze(1).unsqueeze(2)
