@@ -13,13 +13,13 @@ from service.report import source as header
 from service.report.check import check_report, check_secondary_capture
 from service.report.colours import Picture
 from service.report.envelope import file_bytes, leading
+from service.report.groups import Entry
 from service.report.heatmap import draw
 from service.report.identity import derived_uid
 from service.report.inputs import BuiltObject, SourceInstance
 from service.report.overview import draw_overview
 from service.report.secondary_capture import secondary_capture, with_pixels
 from service.report.structured_report import evidence_of, structured_report
-from service.report.tree import Entry
 from skiagraph import log
 from skiagraph.settings.report import ReportSettings
 

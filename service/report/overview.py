@@ -11,10 +11,10 @@ from models.package import Manifest
 from service.contract import Status
 from service.report import words
 from service.report.colours import Picture
+from service.report.groups import Entry
 from service.report.heatmap import annotated
 from service.report.inputs import SourceInstance
 from service.report.lettering import Colour, lines, write
-from service.report.tree import Entry
 from skiagraph.settings.report import ReportSettings
 
 _TILE_WIDTH_PX: Final = 512

@@ -11,9 +11,10 @@ from service.contract import ModelIdentity, Reference, StudyRequest
 from service.report import source as header
 from service.report.codes import coding_scheme_identification
 from service.report.envelope import envelope
+from service.report.groups import Entry
 from service.report.identity import derived_uid
 from service.report.references import hierarchical
-from service.report.tree import Entry, content
+from service.report.tree import content
 from skiagraph.settings.report import ReportSettings
 
 _SERIES_NUMBER: Final = 9901
