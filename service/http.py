@@ -15,7 +15,9 @@ from models.rejection import Rejection
 from service.contract import RadiographResult
 from service.errors import Fault, ProblemError, Rejected, TryLater
 from service.guard import answer, as_problem
+from service.openapi import description
 from service.parts import multipart_related, read_radiograph, read_radiographs, read_study, zipped
+from skiagraph import __version__
 
 if TYPE_CHECKING:
     from models.package import ModelPackage
@@ -119,6 +121,11 @@ async def get_model(request: Request) -> Response:
     return JSONResponse({**_described(package), "evaluation": evaluation})
 
 
+async def get_openapi(_: Request) -> Response:
+    """What this API is, for programs."""
+    return JSONResponse(description(__version__))
+
+
 async def get_ready(request: Request) -> Response:
     """Whether radiographs can be scored, by which engine and why by that one."""
     rooms = _rooms(request)
@@ -158,6 +165,7 @@ api = Starlette(
         Route("/v1/heatmap", post_heatmap, methods=["POST"]),
         Route("/v1/models", get_models),
         Route("/v1/models/{name}", get_model),
+        Route("/v1/openapi.json", get_openapi),
         Route("/readyz", get_ready),
     ],
     exception_handlers={HTTPException: on_http_exception, ProblemError: on_problem},
