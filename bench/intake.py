@@ -1,7 +1,8 @@
-"""How fast instances are received durably, beside DCMTK's storescp and Orthanc: `python -m bench.intake [--quick]`.
+"""How fast instances are received, beside DCMTK's storescp and Orthanc: `python -m bench.intake [--quick]`.
 
-The sender is DCMTK's storescu for all three. Ours fsyncs file, directory and ledger before it answers; storescp
-(+B: bytes as they come) does not, and Orthanc runs with its defaults. On a busy machine only compare within a run.
+The sender is DCMTK's storescu for all three. Ours fsyncs file, directory and ledger before it answers;
+storescp (+B: bytes as they come) does not, and Orthanc runs with its defaults. On a busy machine compare
+within one run only.
 """
 
 import argparse

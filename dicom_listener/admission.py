@@ -80,7 +80,7 @@ def associate(
     """Whether an association is refused. active: associations open beside this one."""
     if stopping:
         return AssociationRefusal(reason=Reason.STOPPING, result=2, source=3, diagnostic=1)
-    if called_ae != settings.ae_title:
+    if called_ae not in (settings.ae_title, *settings.other_ae_titles):
         return AssociationRefusal(reason=Reason.CALLED_AE, result=1, source=1, diagnostic=7)
     if implementation_class_uid == IMPLEMENTATION_CLASS_UID:
         return AssociationRefusal(reason=Reason.OURSELVES, result=1, source=1, diagnostic=1)

@@ -5,7 +5,7 @@ restart every open study waits one quiet period again.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from dicom_listener.ledger.records import Trigger
@@ -20,10 +20,13 @@ class OpenStudy:
     first_arrival: float
     last_arrival: float
     timing: Timing
+    views: frozenset[str] = frozenset()
 
 
 def complete(study: OpenStudy, now: float) -> Trigger | None:
     """Why the study is complete, or None while it is not."""
+    if study.timing.expected_views and study.timing.expected_views <= study.views:
+        return Trigger.EXPECTED_VIEWS
     if now - study.last_arrival >= study.timing.quiet_period_seconds:
         return Trigger.QUIET_PERIOD
     if now - study.first_arrival >= study.timing.max_wait_seconds:
@@ -39,8 +42,8 @@ class Assembly:
         self._lock = threading.Lock()
         self._open: dict[str, OpenStudy] = {}
 
-    def arrived(self, study_instance_uid: str, timing: Timing) -> None:
-        """An instance of the study is durable; the shortest timing that any instance asks for counts."""
+    def arrived(self, study_instance_uid: str, timing: Timing, views: Iterable[str] = ()) -> None:
+        """Instances of the study are durable; the shortest timing that any of them asks for counts."""
         now = self._clock()
         with self._lock:
             known = self._open.get(study_instance_uid)
@@ -49,7 +52,9 @@ class Assembly:
                     study_instance_uid=study_instance_uid, first_arrival=now, last_arrival=now, timing=timing
                 )
             shortest = min(known.timing, timing, key=lambda one: one.quiet_period_seconds)
-            self._open[study_instance_uid] = replace(known, last_arrival=now, timing=shortest)
+            self._open[study_instance_uid] = replace(
+                known, last_arrival=now, timing=shortest, views=known.views.union(views)
+            )
 
     def take_complete(self) -> list[tuple[OpenStudy, Trigger]]:
         """Studies that are complete now; they are no longer open afterwards."""

@@ -12,6 +12,7 @@ from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from dicom_listener import tls
 from dicom_listener.ledger.records import OutgoingObject
 from service.contract import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from skiagraph.settings.listener import Destination, ListenerSettings
@@ -126,7 +127,13 @@ def _store(
 
 
 def _associate(entity: AE, destination: Destination) -> Association:
-    return entity.associate(destination.host, destination.port, ae_title=destination.ae_title)
+    context = tls.client_context(destination.tls) if destination.tls else None
+    return entity.associate(
+        destination.host,
+        destination.port,
+        ae_title=destination.ae_title,
+        tls_args=(context, destination.host) if context else None,
+    )
 
 
 def _entity(settings: ListenerSettings) -> AE:

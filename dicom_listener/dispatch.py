@@ -15,7 +15,7 @@ from dicom_listener.routing import route, rule_for, timing
 from dicom_listener.spool import Spool
 from dicom_listener.workflow import WorkflowEngine
 from skiagraph import log
-from skiagraph.settings.listener import ListenerSettings, Rule
+from skiagraph.settings.listener import ListenerSettings
 
 _log = log.get(__name__)
 _TICK_SECONDS: Final = 0.2
@@ -45,7 +45,10 @@ class Dispatcher:
         with self._database.read() as connection:
             left = arrivals.open_studies(connection)
         for study in left:
-            self._assembly.arrived(study, timing(self._settings, self._rule(study)))
+            seen = self._attributes(study)
+            rule = rule_for(self._settings.rules, seen)
+            views = [one.get("ViewPosition", "") for one in seen]
+            self._assembly.arrived(study, timing(self._settings, rule), views)
         if left:
             _log.info("open studies taken over", studies=len(left))
 
@@ -63,7 +66,7 @@ class Dispatcher:
             self._woken.clear()
 
     def _cut(self, study: str, trigger: Trigger, model: str | None = None) -> Revision | None:
-        chosen = route(self._settings, self._rule(study))
+        chosen = route(self._settings, rule_for(self._settings.rules, self._attributes(study)))
         if model is not None:
             chosen = Route(
                 state=RevisionState.READY,
@@ -88,9 +91,10 @@ class Dispatcher:
             )
         return revision
 
-    def _rule(self, study: str) -> Rule | None:
+    def _attributes(self, study: str) -> list[dict[str, str]]:
+        """What the rules look at, per instance, from the spool; nothing where there are no rules."""
         if not self._settings.rules:
-            return None
+            return []
         with self._database.read() as connection:
             instances = arrivals.instances_of(connection, study)
         seen = []
@@ -104,7 +108,7 @@ class Dispatcher:
             seen.append(
                 {**attributes, "CallingAETitle": instance.calling_ae, "CalledAETitle": instance.called_ae}
             )
-        return rule_for(self._settings.rules, seen)
+        return seen
 
     def _serve_requests(self) -> None:
         with self._database.read() as connection:

@@ -157,6 +157,7 @@ def prepare(settings: ListenerSettings) -> None:
         last_instance_received.labels(calling)
         associations_total.labels(calling, "accepted", "")
         associations_total.labels(calling, "aborted", "")
+        associations_total.labels(calling, "rejected", "tls_handshake_failed")
         for reason in Reason:
             associations_total.labels(calling, "rejected", reason.value)
         for modality in _MODALITIES:

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from sqlalchemy import text
 
-from dicom_listener import metrics
+from dicom_listener import metrics, tls
 from dicom_listener.assembly import Assembly
 from dicom_listener.console import Console
 from dicom_listener.dispatch import Dispatcher
@@ -44,6 +44,7 @@ class Node(AbstractContextManager["Node"]):
         self._threads: list[threading.Thread] = []
         self.dicom_port = 0
         self.console_port = 0
+        self.tls_port = 0
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -63,6 +64,11 @@ class Node(AbstractContextManager["Node"]):
 
     def _start(self, stack: ExitStack) -> None:
         settings = self._settings
+        for destination in settings.destinations:
+            if destination.tls is not None:
+                tls.client_context(
+                    destination.tls
+                )  # files that cannot be used are told now, not at a delivery
         stack.enter_context(_locked(settings.folder))
         database = Database(ledger_url(settings))
         stack.callback(database.close)
@@ -119,11 +125,10 @@ class Node(AbstractContextManager["Node"]):
         )
         if console.thread is not None:
             self._threads.append(console.thread)
-        self.dicom_port, self.console_port = reception.port, console.port
+        self.dicom_port, self.tls_port, self.console_port = reception.port, reception.tls_port, console.port
         stack.callback((settings.folder / PORTS_FILE).unlink, missing_ok=True)
-        _publish(
-            settings.folder, {"dicom": self.dicom_port, "console": self.console_port, "pid": os.getpid()}
-        )
+        ports = {"dicom": self.dicom_port, "console": self.console_port, "pid": os.getpid()}
+        _publish(settings.folder, ports | ({"dicom_tls": self.tls_port} if settings.tls else {}))
         _log.info(
             "listening",
             ae_title=settings.ae_title,

@@ -1,5 +1,6 @@
 """The C-STORE and C-ECHO SCP: bytes in, durable, acknowledged; pixels are never decoded (PS3.4 A, B)."""
 
+import ssl
 import tempfile
 import threading
 import time
@@ -13,7 +14,7 @@ from pydicom import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_listener import admission, headers, metrics
+from dicom_listener import admission, headers, metrics, tls
 from dicom_listener.admission import CANNOT_UNDERSTAND, SUCCESS, Reason, StoreRefusal
 from dicom_listener.assembly import Assembly
 from dicom_listener.errors import StartupError, UnreadableInstanceError
@@ -45,25 +46,41 @@ class Reception(AbstractContextManager["Reception"]):
         self._stopping = threading.Event()
         self._filing = [threading.Lock() for _ in range(64)]
         self._ae = _application_entity(settings)
-        self._server: Any = None
+        self._servers: list[Any] = []
         self.port = 0
+        self.tls_port = 0
 
     def __enter__(self) -> Self:
         # pynetdicom writes what it receives in chunks to temporary files: they belong into the spool.
         tempfile.tempdir = str(self._spool.incoming)
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"  # it would format every PDU for a log that nobody reads
-        address = (self._settings.host, self._settings.port)
+        settings = self._settings
+        self.port = self._listen("listener.port", settings.port, None)
+        if settings.tls is not None:
+            self.tls_port = self._listen(
+                "listener.tls.port", settings.tls.port, tls.server_context(settings.tls)
+            )
+        return self
+
+    def _listen(self, name: str, port: int, context: ssl.SSLContext | None) -> int:
+        """Start one server; returns the port it is bound to."""
+        host = self._settings.host
         try:
-            self._server = self._ae.start_server(address, block=False, evt_handlers=self._handlers())
+            server = self._ae.make_server(
+                (host, port),
+                ssl_context=context,
+                evt_handlers=self._handlers(),
+                server_class=tls.AssociationServer,
+            )
         except OSError as error:
             raise StartupError(
-                f"listener.host and listener.port {address[0]}:{address[1]} cannot be bound:"
-                f" {error.strerror};"
+                f"listener.host and {name} {host}:{port} cannot be bound: {error.strerror};"
                 " is another node running?"
             ) from error
-        self.port = int(self._server.server_address[1])
-        return self
+        threading.Thread(target=server.serve_forever, name=f"scp-{port}", daemon=True).start()
+        self._servers.append(server)
+        return int(server.server_address[1])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -73,13 +90,13 @@ class Reception(AbstractContextManager["Reception"]):
         deadline = time.monotonic() + self._settings.drain_seconds
         while self._ae.active_associations and time.monotonic() < deadline:
             time.sleep(0.02)
-        if self._server is not None:
-            self._server.shutdown()
+        for server in self._servers:
+            server.shutdown()
         self._ae.shutdown()
         tempfile.tempdir = None
 
     def alive(self) -> bool:
-        return self._server is not None and not self._stopping.is_set()
+        return bool(self._servers) and not self._stopping.is_set()
 
     def _handlers(self) -> list[Any]:
         return [
@@ -257,7 +274,11 @@ class Reception(AbstractContextManager["Reception"]):
         if arrival.ignored is None:
             attributes = {**found.attributes, "CallingAETitle": calling, "CalledAETitle": called}
             rule = rule_for(self._settings.rules, [attributes])
-            self._assembly.arrived(found.study_instance_uid, timing(self._settings, rule))
+            self._assembly.arrived(
+                found.study_instance_uid,
+                timing(self._settings, rule),
+                [found.attributes.get("ViewPosition", "")],
+            )
 
     def _refused(self, event: Any, refusal: StoreRefusal, calling: str) -> None:
         _log.warning(

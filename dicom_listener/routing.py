@@ -15,6 +15,7 @@ class Timing:
 
     quiet_period_seconds: float
     max_wait_seconds: float
+    expected_views: frozenset[str] = frozenset()
 
 
 def takes(rule: Rule, attributes: Mapping[str, str]) -> bool:
@@ -57,4 +58,5 @@ def timing(settings: ListenerSettings, rule: Rule | None) -> Timing:
     return Timing(
         quiet_period_seconds=quiet or settings.quiet_period_seconds,
         max_wait_seconds=longest or settings.max_wait_seconds,
+        expected_views=frozenset(rule.expected_views if rule else ()),
     )

@@ -12,6 +12,7 @@ class Trigger(StrEnum):
 
     QUIET_PERIOD = "quiet_period"
     MAX_WAIT = "max_wait"
+    EXPECTED_VIEWS = "expected_views"
     REPLAY = "replay"
 
 

@@ -23,6 +23,23 @@ UidText = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
 MEBIBYTE = 1024 * 1024
 
 
+class TlsServer(Section):
+    """A second port, for associations over TLS (PS3.15 B.9). Files in PEM."""
+
+    port: PortOrAny = 2762
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None  # set: every client must show a certificate that this authority has signed
+
+
+class TlsClient(Section):
+    """How a destination is reached over TLS. Files in PEM."""
+
+    ca: Path  # who must have signed the destination's certificate
+    certificate: Path | None = None
+    key: Path | None = None
+
+
 class Destination(Section):
     """A PACS that gets the results."""
 
@@ -30,6 +47,7 @@ class Destination(Section):
     ae_title: AeTitle
     host: str
     port: Port
+    tls: TlsClient | None = None
 
 
 class Peer(Section):
@@ -57,6 +75,9 @@ class Rule(Section):
     destinations: tuple[str, ...] | None = None  # names; none given means all
     quiet_period_seconds: Seconds | None = None
     max_wait_seconds: Seconds | None = None
+    expected_views: tuple[
+        str, ...
+    ] = ()  # View Position values; the study is complete once they are all there
 
     @model_validator(mode="after")
     def _one_answer(self) -> Self:
@@ -76,8 +97,10 @@ class RetrySettings(Section):
 
 class ListenerSettings(Section):
     ae_title: AeTitle = "SKIAGRAPH"
+    other_ae_titles: tuple[AeTitle, ...] = ()  # answered as well; rules tell them apart by CalledAETitle
     host: str = "127.0.0.1"
     port: PortOrAny = 11112
+    tls: TlsServer | None = None
     console_host: str = "127.0.0.1"
     console_port: PortOrAny = 8080
     folder: Path = Path("var")  # spool, ledger and workflow database live below it
