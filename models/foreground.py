@@ -65,7 +65,7 @@ def _otsu(grey: FloatArray) -> MaskArray:
 
 
 def _largest_parts(mask: MaskArray, grey: FloatArray) -> MaskArray:
-    """Opened, without small, dim or edge components, closed, holes filled, and grown to keep the skin line."""
+    """Opened, without small, dim or edge components, closed, holes filled, grown to keep the skin."""
     unit = max(mask.shape) / 320
     depth = _distance_to_edge(mask.shape)
     rim = depth < _RIM * max(mask.shape)

@@ -96,9 +96,8 @@ def calibrate(held_out: HeldOut) -> Calibration:
         map_ceiling=float(np.percentile(peaks, 99)),
         normals=len(held_out.score),
         statement=(
-            f"{len(held_out.score)} normal hand radiographs (FracAtlas, train), each compared only with "
-            f"normals of "
-            "other groups; the networks have seen them, free of defects, in training. "
+            f"{len(held_out.score)} normal hand radiographs (FracAtlas, train), each compared with normals "
+            "of other groups only; most of them were among the networks' training pictures. "
             "A region is where the map exceeds the 80th percentile of the normals' scores."
         ),
     )

@@ -23,14 +23,12 @@ _OPSET = 18
 _TITLE = "Local defects in hand radiographs"
 _LICENCE = "Apache-2.0"
 _TRAINING_DATA = (
-    "Normal radiographs of FracAtlas (Abedeen, Rahman, Prottyasha, Ahmed, Chowdhury, Shatabda, Scientific "
-    "Data 10, 521 "
-    "(2023), doi:10.1038/s41597-023-02432-4, CC BY 4.0): hands, forearms and elbows of our train split, "
-    "and legs, hips "
-    "and shoulders, with synthetic defects planted in them. No radiograph of a fracture was trained on. "
-    "The atlas holds 16×32-pixel thumbnails of the normal hands."
+    "Normal radiographs of FracAtlas (Abedeen, Rahman, Prottyasha, Ahmed, Chowdhury, Shatabda, "
+    "Scientific Data 10, 521 (2023), doi:10.1038/s41597-023-02432-4, CC BY 4.0): hands, forearms and "
+    "elbows of our train split, legs, hips and shoulders, with synthetic defects planted in them. "
+    "Nothing was trained on a fracture. The atlas holds 16×32-pixel thumbnails of the normal hands."
 )
-TOLERANCE = 5e-3
+TOLERANCE = 1e-2
 
 
 def export_run(run: Path, *, data: Path, package: Path, gate: Path = GATE) -> Path:

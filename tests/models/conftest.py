@@ -1,4 +1,4 @@
-"""One thread for torch: its pool only spins on networks as small as the tests' when tests run side by side."""
+"""One thread for torch: its pool only spins on networks as small as these when tests run side by side."""
 
 import torch
 

@@ -46,9 +46,7 @@ def test_a_region_lies_where_the_map_peaks() -> None:
 
 
 def test_regions_come_highest_first_and_at_most_five() -> None:
-    found = find_regions(
-        peaks(*((8 * index, 40, 5.0 + index) for index in range(8))), GEOMETRY, CALIBRATION
-    )
+    found = find_regions(peaks(*((8 * index, 40, 5.0 + index) for index in range(8))), GEOMETRY, CALIBRATION)
     assert [region.score for region in found] == [12, 11, 10, 9, 8]
 
 

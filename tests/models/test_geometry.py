@@ -34,11 +34,10 @@ def test_points_come_back_exactly(height: int, width: int, reduced: int) -> None
     geometry = shown(limb(height, width), reduced=reduced).geometry
     points = np.array([[0, 0], [width * reduced, height * reduced], [13.5, 7.25]])
     assert np.allclose(geometry.to_source(geometry.to_model(points)), points)
-    corners = np.array([[geometry.content_x, geometry.content_y]])
-    corners = np.append(
-        corners, corners + [[geometry.content_width, geometry.content_height]], axis=0
+    first = np.array([geometry.content_x, geometry.content_y])
+    source = geometry.to_source(
+        np.stack([first, first + np.array([geometry.content_width, geometry.content_height])])
     )
-    source = geometry.to_source(corners)
     assert (source >= -1e-6).all()
     assert (source <= np.array([width * reduced, height * reduced]) + 1e-6).all()
 
@@ -127,9 +126,7 @@ def test_unknown_polarity_is_guessed_and_known_polarity_is_left_alone() -> None:
 
 @pytest.mark.parametrize("level", [0, 7, 255])
 def test_a_blank_radiograph_is_rejected(level: int) -> None:
-    result = model_input(
-        radiograph(np.full((300, 200), level, np.uint8)), input_px=SIZE, spec=GeometrySpec()
-    )
+    result = model_input(radiograph(np.full((300, 200), level, np.uint8)), input_px=SIZE, spec=GeometrySpec())
     assert isinstance(result, Rejection)
     assert result.code is RejectionCode.BLANK
 

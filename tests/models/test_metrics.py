@@ -10,7 +10,13 @@ TRUTH = np.array([False, False, True, True])
 
 @pytest.mark.parametrize(
     ("scores", "expected"),
-    [([1, 2, 3, 4], 1.0), ([4, 3, 2, 1], 0.0), ([1, 1, 1, 1], 0.5), ([1, 3, 2, 4], 0.75), ([1, 2, 2, 3], 0.875)],
+    [
+        ([1, 2, 3, 4], 1.0),
+        ([4, 3, 2, 1], 0.0),
+        ([1, 1, 1, 1], 0.5),
+        ([1, 3, 2, 4], 0.75),
+        ([1, 2, 2, 3], 0.875),
+    ],
 )
 def test_roc_auc(scores: list[float], expected: float) -> None:
     assert roc_auc(TRUTH, np.array(scores, float)) == expected

@@ -25,7 +25,7 @@ TINY = RunConfig(
     name="synthetic-defects",
     seed=3,
     steps=12,
-    members=2,
+    members=1,
     input_px=128,
     network=NetworkConfig(widths=(4, 8, 8, 8, 8)),
     batch=4,
@@ -62,7 +62,9 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def weights(run: Path, config: RunConfig = TINY) -> torch.Tensor:
     members = load_members(run, config)
-    return torch.cat([value.float().flatten() for member in members for value in member.state_dict().values()])
+    return torch.cat(
+        [value.float().flatten() for member in members for value in member.state_dict().values()]
+    )
 
 
 def test_resuming_gives_the_weights_of_not_stopping(data: Path, run: Path, tmp_path: Path) -> None:
@@ -84,8 +86,10 @@ def test_resuming_gives_the_weights_of_not_stopping(data: Path, run: Path, tmp_p
     assert torch.equal(weights(run), weights(folder))
 
 
-def test_another_seed_gives_other_weights(run: Path) -> None:
-    one, other = load_members(run, TINY)
+def test_members_differ_by_their_seed(data: Path, tmp_path: Path) -> None:
+    pair = replace(TINY, steps=2, members=2)
+    train_run(pair, data=data, folder=tmp_path / "pair", resume=False)
+    one, other = load_members(tmp_path / "pair", pair)
     assert not torch.equal(one.head.weight, other.head.weight)
 
 
