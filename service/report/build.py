@@ -24,6 +24,10 @@ from skiagraph import log
 from skiagraph.settings.report import ReportSettings
 
 _INSTANCES_PER_REVISION = 1000  # heatmaps of an amended report are numbered after those of the one before
+_DESCRIPTIONS = {
+    ObjectKind.HEATMAP: "Anomaly heatmap",
+    ObjectKind.OVERVIEW: "Overview of anomaly heatmaps",
+}
 _log = log.get(__name__)
 _PLACEHOLDER = "2.25." + 39 * "9"  # beyond 128 bits, so that no UUID-derived UID is like it
 
@@ -104,14 +108,13 @@ class _Study:
             settings=self._settings,
         )
         shown = [(source.dataset, header.reference(source, self._request))]
-        return self._capture(ObjectKind.HEATMAP, picture, shown, number, "Anomaly heatmap", source)
+        return self._capture(ObjectKind.HEATMAP, picture, shown, number, [source])
 
     def _overview(self, entries: Sequence[Entry]) -> BuiltObject:
         shown = [(entry.source.dataset, entry.reference) for entry in entries]
         picture = draw_overview(entries, self._manifest, self._settings)
-        return self._capture(
-            ObjectKind.OVERVIEW, picture, shown, len(entries) + 1, "Overview of anomaly heatmaps", None
-        )
+        number = len(entries) + 1
+        return self._capture(ObjectKind.OVERVIEW, picture, shown, number, [entry.source for entry in entries])
 
     def _capture(
         self,
@@ -119,8 +122,7 @@ class _Study:
         picture: Picture,
         shown: Sequence[tuple[Dataset, Reference | None]],
         number: int,
-        description: str,
-        source: SourceInstance | None,
+        drawn: Sequence[SourceInstance],
     ) -> BuiltObject:
         dataset = secondary_capture(
             request=self._request,
@@ -129,14 +131,14 @@ class _Study:
             lead=self._lead,
             model=self._model,
             instance_number=(self._request.revision - 1) * _INSTANCES_PER_REVISION + number,
-            description=description,
+            description=_DESCRIPTIONS[kind],
             settings=self._settings,
         )
         dataset.SOPInstanceUID = _PLACEHOLDER
-        dataset.SOPInstanceUID = self._uid_of(file_bytes(dataset), source)
+        dataset.SOPInstanceUID = self._uid_of(file_bytes(dataset), drawn)
         data = with_pixels(dataset, picture, self._settings)
         faults = check_secondary_capture(data, kind)
-        record = self._record(kind, dataset, data, source)
+        record = self._record(kind, dataset, data, drawn[0] if kind is ObjectKind.HEATMAP else None)
         return BuiltObject(record=record, data=data, picture=picture, source_faults=faults)
 
     def _report(self, entries: Sequence[Entry], others: Sequence[Reference]) -> BuiltObject:
@@ -160,16 +162,16 @@ class _Study:
         record = self._record(ObjectKind.STRUCTURED_REPORT, dataset, data, None)
         return BuiltObject(record=record, data=data, source_faults=faults)
 
-    def _uid_of(self, said: bytes, drawn: SourceInstance | None = None) -> str:
+    def _uid_of(self, said: bytes, drawn: Sequence[SourceInstance] = ()) -> str:
         """The SOP Instance UID for all that an object says, so that no two objects share one.
 
-        said: the file with the placeholder, without its pixels, which follow from the result that is drawn.
-        The model's identity, the settings and the revision are added. The UID is as long as the placeholder.
+        said: the file with the placeholder, without its pixels, which follow from the results that are drawn.
+        Model identity, calibration, settings and revision are added. The UID is as long as the placeholder.
         """
         facts = [hashlib.sha256(said).hexdigest(), str(self._request.revision)]
-        facts += [self._model.model_dump_json(), self._settings.model_dump_json()]
-        if drawn is not None:
-            facts.append(drawn.result.model_dump_json(exclude={"seconds"}))
+        parts = (self._model, self._manifest.calibration, self._settings)
+        facts += [part.model_dump_json() for part in parts]
+        facts += [source.result.model_dump_json(exclude={"seconds"}) for source in drawn]
         candidates = (derived_uid("instance", *facts, str(attempt)) for attempt in count())
         return next(uid for uid in candidates if len(uid) == len(_PLACEHOLDER))
 

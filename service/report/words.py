@@ -39,30 +39,21 @@ def percent(share: float) -> str:
 
 def bar(by_percentile: bool) -> str:
     """What the colour bar shows."""
-    return (
-        "Normal radiographs that nowhere reach this colour:"
-        if by_percentile
-        else "Like normal to unlike normal:"
-    )
+    if by_percentile:
+        return "Normal radiographs that nowhere reach this colour:"
+    return "Like normal to unlike normal:"
 
 
 def image_comments(research_use_only: bool) -> str:
     """What a viewer shows of the heatmap's header."""
-    return (
-        f"{RESEARCH}. {HEATMAP_IS} {NOT_A_DIAGNOSIS}"
-        if research_use_only
-        else f"{HEATMAP_IS} {NOT_A_DIAGNOSIS}"
-    )
+    comments = f"{HEATMAP_IS} {NOT_A_DIAGNOSIS}"
+    return f"{RESEARCH}. {comments}" if research_use_only else comments
 
 
 def verdict(result: RadiographResult) -> str:
-    if result.status is not Status.SCORED:
-        return "Analysis not performed"
-    return (
-        "Local finding above the operating point"
-        if result.abnormal
-        else "No local finding above the operating point"
-    )
+    """The verdict on a scored radiograph."""
+    finding = "Local finding" if result.abnormal else "No local finding"
+    return f"{finding} above the operating point"
 
 
 def rank_among_normals(rank: float, normals: int) -> str:
@@ -121,22 +112,18 @@ def scored(result: RadiographResult, manifest: Manifest) -> str:
 
 def summary(results: Sequence[tuple[str, RadiographResult]], manifest: Manifest) -> str:
     """The study in one paragraph; `results` with their titles, the most anomalous first."""
-    count = len(results)
-    analysed = [pair for pair in results if pair[1].status is Status.SCORED]
-    above = [pair for pair in analysed if pair[1].abnormal]
-    radiographs = f"{count} radiograph{'s' if count != 1 else ''}"
+    radiographs = "1 radiograph" if len(results) == 1 else f"{len(results)} radiographs"
+    analysed = [(title, result) for title, result in results if result.status is Status.SCORED]
     if not analysed:
-        reasons = "; ".join(
-            dict.fromkeys((result.reason or "no reason recorded").rstrip(".") for _, result in results)
-        )
-        which = f" on any of {radiographs}" if count > 1 else ""
-        return ascii_text(f"Analysis not performed{which}: {reasons}.")
-    skipped = count - len(analysed)
+        reasons = dict.fromkeys((result.reason or "no reason recorded").rstrip(".") for _, result in results)
+        which = f" on any of {radiographs}" if len(results) > 1 else ""
+        return ascii_text(f"Analysis not performed{which}: {'; '.join(reasons)}.")
+    above = sum(result.abnormal or False for _, result in analysed)
+    title, leader = analysed[0]
     text = (
-        f"{len(analysed)} of {radiographs} analysed, {len(above)} with a local finding above the operating "
+        f"{len(analysed)} of {radiographs} analysed, {above} with a local finding above the operating point. "
+        f"Most unusual: {title}. {scored(leader, manifest)}"
     )
-    text += "point. "
-    text += f"Most unusual: {analysed[0][0]}. {scored(analysed[0][1], manifest)}"
-    if skipped:
+    if skipped := len(results) - len(analysed):
         text += f" {skipped} not analysed, the reason is given with each."
     return ascii_text(text)

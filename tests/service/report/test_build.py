@@ -158,6 +158,12 @@ def test_the_overview_shows_all_and_is_evidence() -> None:
     )
 
 
+def test_another_result_on_the_overview_is_another_instance() -> None:
+    settings = ReportSettings(overview=True)
+    other = source(header(), result("1.2.3.4.5.6", score=4.5))
+    assert not uids(build(settings=settings)) & uids(build(other, settings=settings))
+
+
 def test_no_patient_identifier_is_drawn() -> None:
     named, unnamed = build()[1].picture, build(hand(PatientName="", PatientID=""))[1].picture
     assert named is not None
