@@ -45,6 +45,7 @@ class Reason(StrEnum):
     SOP_INSTANCE = "sop_instance_does_not_match"
     TOO_LARGE = "too_large"
     UNREADABLE = "unreadable"
+    NOT_KEPT = "storage_failed"
 
 
 @dataclass(frozen=True, kw_only=True)

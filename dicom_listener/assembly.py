@@ -69,6 +69,14 @@ class Assembly:
                 del self._open[study.study_instance_uid]
         return found
 
+    def put_back(self, study: OpenStudy) -> None:
+        """A study whose revision could not be cut is open as before."""
+        with self._lock:
+            known = self._open.get(study.study_instance_uid, study)
+            self._open[study.study_instance_uid] = replace(
+                known, first_arrival=study.first_arrival, views=known.views | study.views
+            )
+
     def age_seconds(self, study: OpenStudy) -> float:
         return self._clock() - study.first_arrival
 

@@ -2,7 +2,10 @@
 
 import threading
 import time
+from collections import deque
 from typing import Final
+
+from sqlalchemy.exc import DBAPIError
 
 from dicom_listener import headers, metrics
 from dicom_listener.assembly import Assembly
@@ -19,6 +22,7 @@ from skiagraph.settings.listener import ListenerSettings
 
 _log = log.get(__name__)
 _TICK_SECONDS: Final = 0.2
+_AFTER_ERROR_SECONDS: Final = 1.0
 _REQUESTS_EVERY_SECONDS: Final = 1.0
 _HANDED_OUT_AT_ONCE: Final = 50
 _LOST_AFTER_SECONDS: Final = 60.0
@@ -55,15 +59,29 @@ class Dispatcher:
     def run(self, engine: WorkflowEngine, stopping: threading.Event) -> None:
         requests_at = 0.0
         while not stopping.is_set():
-            for study, trigger in self._assembly.take_complete():
-                if self._cut(study.study_instance_uid, trigger):
-                    metrics.study_assembly_seconds.observe(self._assembly.age_seconds(study))
-            if time.monotonic() >= requests_at:
-                self._serve_requests()
-                requests_at = time.monotonic() + _REQUESTS_EVERY_SECONDS
-            self._hand_out(engine)
+            try:
+                self._cut_complete()
+                if time.monotonic() >= requests_at:
+                    self._serve_requests()
+                    requests_at = time.monotonic() + _REQUESTS_EVERY_SECONDS
+                self._hand_out(engine)
+            except DBAPIError as error:  # a full disk, a database that restarts: nothing is lost by waiting
+                _log.error("the ledger cannot be used", reason=type(error.orig).__name__)
+                stopping.wait(_AFTER_ERROR_SECONDS)
             self._woken.wait(_TICK_SECONDS)
             self._woken.clear()
+
+    def _cut_complete(self) -> None:
+        waiting = deque(self._assembly.take_complete())
+        try:
+            while waiting:
+                study, trigger = waiting[0]
+                if self._cut(study.study_instance_uid, trigger):
+                    metrics.study_assembly_seconds.observe(self._assembly.age_seconds(study))
+                waiting.popleft()
+        finally:
+            for study, _ in waiting:
+                self._assembly.put_back(study)
 
     def _cut(self, study: str, trigger: Trigger, model: str | None = None) -> Revision | None:
         chosen = route(self._settings, rule_for(self._settings.rules, self._attributes(study)))

@@ -15,7 +15,7 @@ from skiagraph.settings.listener import ListenerSettings, Rule
 
 @dataclass(frozen=True, kw_only=True)
 class RuleVerdict:
-    """One rule, tried on a study. unmatched: keyword to the pattern that no instance matches (values are PHI)."""
+    """One rule, tried on a study. unmatched: keyword to the pattern that no instance matches."""
 
     rule: str
     taken: bool

@@ -2,10 +2,12 @@
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import exists, select, update
+from sqlalchemy.exc import DBAPIError
 
 from dicom_listener import delivery, metrics
 from dicom_listener.ledger import journal, revisions
@@ -25,19 +27,31 @@ _PURGED_AT_ONCE: Final = 500
 class Housekeeping:
     """`run` is one thread."""
 
-    def __init__(self, settings: ListenerSettings, *, database: Database, spool: Spool) -> None:
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        *,
+        database: Database,
+        spool: Spool,
+        tidy_up: Callable[[], None],
+    ) -> None:
         self._settings = settings
         self._database = database
         self._spool = spool
+        self._tidy_up = tidy_up
         self._up: dict[str, bool] = {}
 
     def run(self, stopping: threading.Event) -> None:
         retention_at = 0.0
         while not stopping.is_set():
-            self.ask_peers()
-            if time.monotonic() >= retention_at:
-                self.purge()
-                retention_at = time.monotonic() + _RETENTION_EVERY_SECONDS
+            try:
+                self.ask_peers()
+                self._tidy_up()
+                if time.monotonic() >= retention_at:
+                    self.purge()
+                    retention_at = time.monotonic() + _RETENTION_EVERY_SECONDS
+            except DBAPIError as error:  # the database restarts, or the disk is full
+                _log.error("the ledger cannot be used", reason=type(error.orig).__name__)
             stopping.wait(self._settings.peer_check_seconds)
 
     def ask_peers(self) -> None:

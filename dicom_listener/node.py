@@ -98,14 +98,17 @@ class Node(AbstractContextManager["Node"]):
         metrics.registry.register(collector)
         stack.callback(metrics.registry.unregister, collector)
         engine = stack.enter_context(WorkflowEngine(settings, workflows))
-        housekeeping = Housekeeping(settings, database=database, spool=spool)
         stack.callback(self._join)
         self._thread("dispatcher", lambda: dispatcher.run(engine, self._stopping))
-        self._thread("housekeeping", lambda: housekeeping.run(self._stopping))
         stack.callback(self._stopping.set)
         reception = stack.enter_context(
             Reception(settings, database=database, spool=spool, assembly=assembly)
         )
+
+        housekeeping = Housekeeping(
+            settings, database=database, spool=spool, tidy_up=reception.remove_abandoned
+        )
+        self._thread("housekeeping", lambda: housekeeping.run(self._stopping))
 
         def ledger_reachable() -> bool:
             with database.read() as connection:

@@ -4,7 +4,7 @@ import ssl
 import tempfile
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +13,16 @@ from typing import Any, Final, Self
 from pydicom import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_listener import admission, headers, metrics, tls
-from dicom_listener.admission import CANNOT_UNDERSTAND, SUCCESS, Reason, StoreRefusal
+from dicom_listener.admission import (
+    CANNOT_UNDERSTAND,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    Reason,
+    StoreRefusal,
+)
 from dicom_listener.assembly import Assembly
 from dicom_listener.errors import StartupError, UnreadableInstanceError
 from dicom_listener.headers import Headers
@@ -30,7 +37,8 @@ from skiagraph.settings.listener import ListenerSettings
 
 _log = log.get(__name__)
 _LONGEST_COMMENT: Final = 64  # (0000,0902) Error Comment is LO
-_CHECK_SPACE_EVERY_BYTES: Final = 64 * 1024 * 1024
+_CHECK_SPACE_EVERY_BYTES: Final = 1024 * 1024
+_ABANDONED_AFTER_SECONDS: Final = 60.0
 
 
 class Reception(AbstractContextManager["Reception"]):
@@ -95,6 +103,17 @@ class Reception(AbstractContextManager["Reception"]):
         self._ae.shutdown()
         tempfile.tempdir = None
 
+    def remove_abandoned(self) -> None:
+        """Remove what was being received when an association's thread died, of a full disk, say."""
+        messages = [one.dimse.message for one in self._ae.active_associations if one.dimse is not None]
+        under_way = {str(getattr(message, "_data_set_path", None)) for message in messages}
+        for path in self._spool.incoming.iterdir():
+            with suppress(FileNotFoundError):
+                age = time.time() - path.stat().st_mtime
+                if str(path) not in under_way and age > _ABANDONED_AFTER_SECONDS:
+                    path.unlink()
+                    _log.warning("removed an instance that was never received to its end", age_seconds=age)
+
     def alive(self) -> bool:
         return bool(self._servers) and not self._stopping.is_set()
 
@@ -125,20 +144,7 @@ class Reception(AbstractContextManager["Reception"]):
         if refusal is None:
             return
         self._count(calling, "rejected", refusal.reason.value)
-        _log.warning(
-            "association rejected",
-            calling_ae=calling,
-            address=event.assoc.requestor.address,
-            reason=refusal.reason.value,
-        )
-        with self._database.write() as connection:
-            journal.note(
-                connection,
-                "association_rejected",
-                calling_ae=calling,
-                peer_address=event.assoc.requestor.address,
-                reason=refusal.reason.value,
-            )
+        self._note_refusal("association_rejected", event, calling, reason=refusal.reason.value)
         event.assoc.acse.send_reject(refusal.result, refusal.source, refusal.diagnostic)
         event.assoc.kill()
 
@@ -180,6 +186,8 @@ class Reception(AbstractContextManager["Reception"]):
             _log.warning(
                 "instance cut: too large, or no space left", size_bytes=size, address=assoc.requestor.address
             )
+            if path is not None:
+                Path(path).unlink(missing_ok=True)
             assoc.acse.send_abort(0x00)
 
     def _store(self, event: Any) -> int | Dataset:
@@ -199,6 +207,14 @@ class Reception(AbstractContextManager["Reception"]):
             status = error.refusal.status
             self._refused(event, error.refusal, calling)
             return _response(error.refusal)
+        except (SQLAlchemyError, OSError) as error:  # a full disk, a ledger that is away: they may come back
+            _log.exception("an instance could not be kept", calling_ae=calling)
+            refusal = StoreRefusal(
+                reason=Reason.NOT_KEPT, status=OUT_OF_RESOURCES, text=f"not kept: {type(error).__name__}"
+            )
+            status = refusal.status
+            self._refused(event, refusal, calling)
+            return _response(refusal)
         except Exception:
             status = 0xC211
             _log.exception("an instance could not be stored", calling_ae=calling)
@@ -267,8 +283,12 @@ class Reception(AbstractContextManager["Reception"]):
                 received_at=datetime.now(UTC),
                 ignored=admission.ignored(found),
             )
-            with self._database.write() as connection:
-                late = arrivals.record(connection, arrival, replaces=known is not None)
+            try:
+                with self._database.write() as connection:
+                    late = arrivals.record(connection, arrival, replaces=known is not None)
+            except SQLAlchemyError:
+                self._spool.path(path).unlink(missing_ok=True)
+                raise
         metrics.received_bytes_total.inc(size)
         metrics.late_instances_total.inc(late)
         if arrival.ignored is None:
@@ -281,22 +301,21 @@ class Reception(AbstractContextManager["Reception"]):
             )
 
     def _refused(self, event: Any, refusal: StoreRefusal, calling: str) -> None:
-        _log.warning(
-            "instance refused",
-            calling_ae=calling,
+        self._note_refusal(
+            "instance_refused",
+            event,
+            calling,
             reason=refusal.reason.value,
             status=f"0x{refusal.status:04X}",
+            text=refusal.text,
         )
-        with self._database.write() as connection:
-            journal.note(
-                connection,
-                "instance_refused",
-                calling_ae=calling,
-                peer_address=event.assoc.requestor.address,
-                reason=refusal.reason.value,
-                status=f"0x{refusal.status:04X}",
-                text=refusal.text,
-            )
+
+    def _note_refusal(self, kind: str, event: Any, calling: str, **why: str) -> None:
+        """Into the log and, while it can be written, the ledger."""
+        address = event.assoc.requestor.address
+        _log.warning(kind.replace("_", " "), calling_ae=calling, address=address, **why)
+        with suppress(SQLAlchemyError), self._database.write() as connection:
+            journal.note(connection, kind, None, None, calling_ae=calling, peer_address=address, **why)
 
     def _count(self, calling: str, result: str, reason: str) -> None:
         metrics.associations_total.labels(

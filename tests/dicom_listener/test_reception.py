@@ -225,3 +225,14 @@ def test_what_is_delivered_and_old_leaves_the_spool_and_nothing_else(
         until(lambda: [folder.name for folder in received.iterdir()] == [held.StudyInstanceUID])
         kinds = [event.kind for event in studies.show_study(node.settings, done.StudyInstanceUID).events]
         assert kinds[-1] == "purged"
+
+
+@pytest.mark.debian("storescu")
+def test_instance_that_outgrows_the_limit_is_cut_while_it_comes(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path, max_instance_bytes=2_000_000) as node:
+        radiograph(rows=2000).save_as(tmp_path / "large.dcm", enforce_file_format=True)  # 8 MB
+        sending = ("storescu", "-aec", "SKIAGRAPH", "127.0.0.1", node.port, tmp_path / "large.dcm")
+        assert dcmtk(*sending).returncode != 0
+        until(lambda: "instance cut" in node.log())
+        until(lambda: not list((node.settings.folder / "spool" / "incoming").iterdir()))
+        assert send(node.port, [radiograph()]) == [0]
