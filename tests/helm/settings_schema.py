@@ -19,6 +19,7 @@ DECIDED_BY_THE_CHART = {
         "host", "port", "console_host", "console_port", "folder", "service_url",
         "database_url", "service_token",
     },
+    "TlsServer": {"port"},
     "ServiceSettings": {"host", "port", "plan_cache"},
 }  # fmt: skip
 

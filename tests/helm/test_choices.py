@@ -95,6 +95,27 @@ def test_secrets_come_from_secrets_and_nowhere_else(renderer: Renderer) -> None:
     assert "DATABASE" not in str(_pod(renderer.objects({}), "listener")["containers"][0]["env"])
 
 
+def test_tls_has_a_port_of_its_own_everywhere_or_nowhere(renderer: Renderer) -> None:
+    files = {"certificate": "/etc/skiagraph-tls/site/tls.crt", "key": "/etc/skiagraph-tls/site/tls.key"}
+    policy = {"enabled": True, "modalities": ["10.0.0.0/8"]}
+    on = {
+        "settings": {"listener": {"tls": files}},
+        "listener": {"tlsSecrets": ["site"]},
+        "networkPolicy": policy,
+    }
+    for values, expected in ((on, ["dicom", "dicom-tls"]), ({"networkPolicy": policy}, ["dicom"])):
+        objects = renderer.objects(values)
+        pod = _pod(objects, "listener")
+        names = [port["name"] for port in pod["containers"][0]["ports"]]
+        assert [name for name in names if name != "console"] == expected
+        offered = one(objects, "Service", "-listener")["spec"]["ports"]
+        assert [port["targetPort"] for port in offered] == expected
+        allowed = one(objects, "NetworkPolicy", "-listener")["spec"]["ingress"][0]["ports"]
+        assert [port["port"] for port in allowed] == expected
+    secret = {"secretName": "site", "defaultMode": 0o440}
+    assert {"name": "tls-site", "secret": secret} in _pod(renderer.objects(on), "listener")["volumes"]
+
+
 @pytest.mark.parametrize("kind", ["NodePort", "LoadBalancer"])
 def test_modalities_outside_keep_their_own_address(renderer: Renderer, kind: str) -> None:
     values = {"listener": {"service": {"type": kind, "loadBalancerClass": "example.org/metal"}}}

@@ -76,6 +76,10 @@ def test_the_product_reads_the_settings(
         for mount in container.get("volumeMounts", [])
     }
     assert str(listener.folder) in mounts
+    files = [listener.tls.certificate, listener.tls.key, listener.tls.client_ca] if listener.tls else []
+    files += [item.tls.ca for item in listener.destinations if item.tls]
+    assert all(str(file.parent) in mounts for file in files if file)
+    assert listener.tls is None or listener.tls.port == 2762
     if loaded.service.plan_cache is not None:
         assert str(loaded.service.plan_cache) in mounts
 
@@ -124,7 +128,8 @@ def test_what_names_something_names_something_that_is_there(renderer: Renderer, 
         match item["kind"]:
             case "Service":
                 chosen = [name for name, its in labels.items() if spec["selector"].items() <= its.items()]
-                assert chosen == [ports[spec["ports"][0]["targetPort"]]]
+                assert {ports[port["targetPort"]] for port in spec["ports"]} == set(chosen)
+                assert len(chosen) == 1
             case "PodDisruptionBudget":
                 wanted = spec["selector"]["matchLabels"].items()
                 assert sum(wanted <= its.items() for its in labels.values()) == 1
@@ -195,7 +200,9 @@ def test_the_notes_say_what_to_type_into_the_modality(renderer: Renderer, values
     given = read(values)
     notes = renderer.texts(given)[NOTES]
     assert f"AE title  {given['settings']['listener'].get('ae_title', 'SKIAGRAPH')}\n" in notes
-    assert f"port      {given.get('listener', {}).get('service', {}).get('port', 11112)}\n" in notes
+    ports = given.get("listener", {}).get("service", {})
+    tls = f", over TLS {ports['tlsPort']}" if "tlsPort" in ports else ""
+    assert f"port      {ports.get('port', 11112)}{tls}\n" in notes
 
 
 def test_the_chart_and_the_product_have_one_version() -> None:

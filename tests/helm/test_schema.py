@@ -61,7 +61,9 @@ def test_a_wrong_value_is_refused_by_its_name(renderer: Renderer, values: dict[s
 def test_what_the_chart_decides_and_what_is_secret_is_refused_in_settings(
     renderer: Renderer, section: str, key: str
 ) -> None:
-    settings = {section: {key: "x"}} if section else {key: True}
+    settings: dict[str, Any] = {section: {key: "x"}} if section else {key: True}
+    if section == "tlsserver":
+        settings = {"listener": {"tls": {"certificate": "c", "key": "k", key: 2762}}}
     with pytest.raises(HelmValuesError, match=f"additional properties '{key}' not allowed"):
         renderer.validate({"settings": settings})
 
@@ -73,6 +75,23 @@ def test_what_the_chart_decides_and_what_is_secret_is_refused_in_settings(
         ({"service": {"autoscaling": {"minReplicas": 5}}}, "service.autoscaling.minReplicas"),
         ({"networkPolicy": {"enabled": True}}, "networkPolicy.modalities"),
         ({"listener": {"service": {"nodePort": 30104}}}, "listener.service.nodePort"),
+        ({"settings": {"listener": {"tls": {"certificate": "/a", "key": "/b"}}}}, "listener.tlsSecrets"),
+        (
+            {
+                "settings": {
+                    "listener": {
+                        "destinations": [
+                            {"name": "p", "ae_title": "P", "host": "h", "port": 1, "tls": {"ca": "/ca.crt"}}
+                        ]
+                    }
+                }
+            },
+            "settings.listener.destinations p tls.ca is /ca.crt",
+        ),
+        (
+            {"settings": {"service": {"tokens": [{"name": "a", "sha256": "0" * 64}]}}},
+            "listener.serviceToken.existingSecret",
+        ),
     ],
 )
 def test_a_contradiction_is_refused_with_what_to_do(

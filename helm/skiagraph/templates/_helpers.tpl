@@ -54,6 +54,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
   "host" "0.0.0.0" "port" 11112 "console_host" "0.0.0.0" "console_port" 8080
   "folder" "/var/lib/skiagraph"
   "service_url" (printf "http://%s-service:3000" (include "skiagraph.fullname" .)) }}
+{{- if .Values.settings.listener.tls }}
+{{- $_ := set $listener "tls" (dict "port" 2762) }}
+{{- end }}
 {{- $service := dict "host" "0.0.0.0" "port" 3000 }}
 {{- if .Values.service.gpu.enabled }}
 {{- $_ := set $service "plan_cache" "/var/cache/skiagraph" }}
@@ -104,6 +107,24 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{/* Files that the settings name must come from a Secret that is mounted.
+     Called with (dict "root" $ "where" "settings.listener.tls" "tls" (dict "key" "/etc/…")). */}}
+{{- define "skiagraph.validateFiles" -}}
+{{- $root := .root }}
+{{- $where := .where }}
+{{- range $key, $path := omit (.tls | default dict) "port" }}
+{{- $mounted := list }}
+{{- range $root.Values.listener.tlsSecrets }}
+{{- if hasPrefix (printf "/etc/skiagraph-tls/%s/" .) ($path | toString) }}
+{{- $mounted = append $mounted . }}
+{{- end }}
+{{- end }}
+{{- if and $path (not $mounted) }}
+{{- fail (printf "%s.%s is %s: name a file in /etc/skiagraph-tls/SECRET, and the Secret in listener.tlsSecrets" $where $key $path) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Contradictions that a schema cannot name. */}}
 {{- define "skiagraph.validate" -}}
 {{- with .Values.service.autoscaling }}
@@ -113,6 +134,13 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- if gt (int .minReplicas) (int .maxReplicas) }}
 {{- fail (printf "service.autoscaling.minReplicas %d is more than maxReplicas %d" (int .minReplicas) (int .maxReplicas)) }}
 {{- end }}
+{{- end }}
+{{- include "skiagraph.validateFiles" (dict "root" . "where" "settings.listener.tls" "tls" .Values.settings.listener.tls) }}
+{{- range .Values.settings.listener.destinations }}
+{{- include "skiagraph.validateFiles" (dict "root" $ "where" (printf "settings.listener.destinations %s tls" .name) "tls" .tls) }}
+{{- end }}
+{{- if and (.Values.settings.service | default dict).tokens (not .Values.listener.serviceToken.existingSecret) }}
+{{- fail "settings.service.tokens asks for a token, and the listener has none: name a Secret in listener.serviceToken.existingSecret" }}
 {{- end }}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.modalities) }}
 {{- fail "networkPolicy.modalities is empty: name the CIDR that may send DICOM, or nobody can" }}
