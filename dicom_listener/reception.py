@@ -53,7 +53,7 @@ class Reception(AbstractContextManager["Reception"]):
         self._assembly = assembly
         self._stopping = threading.Event()
         self._filing = [threading.Lock() for _ in range(64)]
-        self._ae = _application_entity(settings)
+        self._ae = application_entity(settings)
         self._servers: list[Any] = []
         self.port = 0
         self.tls_port = 0
@@ -178,7 +178,7 @@ class Reception(AbstractContextManager["Reception"]):
             return
         assoc.skiagraph_unchecked_bytes = 0
         path = getattr(assoc.dimse.message, "_data_set_path", None)
-        size = Path(path).stat().st_size if path is not None else 0
+        size = Path(path).stat().st_size if path is not None and Path(path).exists() else 0
         if (
             size > self._settings.max_instance_bytes
             or self._spool.free_bytes() < self._settings.reserve_bytes // 2
@@ -336,7 +336,8 @@ def _response(refusal: StoreRefusal) -> Dataset:
     return response
 
 
-def _application_entity(settings: ListenerSettings) -> AE:
+def application_entity(settings: ListenerSettings) -> AE:
+    """What this node says it can receive."""
     entity = AE(ae_title=settings.ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
