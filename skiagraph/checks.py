@@ -13,9 +13,10 @@ import httpx
 from models import package
 from models.package import ModelPackage, PackageError
 from skiagraph.settings import Settings
-from skiagraph.settings.listener import Destination, ListenerSettings
+from skiagraph.settings.listener import Destination, ListenerSettings, TlsServer
 
 _VERIFICATION: Final = "1.2.840.10008.1.1"
+_PATIENCE_SECONDS: Final = 5.0
 
 
 class Outcome(StrEnum):
@@ -36,6 +37,8 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
     yield Finding(what="settings", outcome=Outcome.OK, detail="valid")
     yield check_model(settings.service.model)
     yield check_folder(settings.listener)
+    if settings.listener.tls is not None:
+        yield check_tls(settings.listener.tls)
     yield from check_parts(settings)
     if not settings.listener.destinations:
         yield Finding(
@@ -44,7 +47,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
             detail="none: results stay here; name a PACS under listener.destinations",
         )
     for destination in settings.listener.destinations:
-        yield check_destination(destination, calling=settings.listener.ae_title)
+        yield check_destination(settings.listener, destination)
 
 
 def check_model(name: str) -> Finding:
@@ -95,14 +98,38 @@ def check_parts(settings: Settings) -> Iterator[Finding]:
     yield _check_dicom_port(listener)
 
 
-def check_destination(destination: Destination, *, calling: str) -> Finding:
-    """A real C-ECHO, under the AE title that will deliver."""
+def check_tls(tls: TlsServer) -> Finding:
+    """Certificate, key and authority of our own TLS port can be used together."""
+    from dicom_listener.errors import StartupError
+    from dicom_listener.tls import server_context
+
+    try:
+        server_context(tls)
+    except StartupError as error:
+        return Finding(what="TLS", outcome=Outcome.FAILED, detail=str(error))
+    return Finding(what="TLS", outcome=Outcome.OK, detail=f"{tls.certificate} and its key can be used")
+
+
+def check_destination(listener: ListenerSettings, destination: Destination) -> Finding:
+    """A real C-ECHO, under the AE title and over the TLS that will deliver."""
+    from dicom_listener.delivery import echo
+    from dicom_listener.errors import StartupError
+
     what = f"destination {destination.name}"
     address = f"{destination.ae_title} at {destination.host}:{destination.port}"
-    problem = _echo(destination.host, destination.port, called=destination.ae_title, calling=calling)
-    if problem:
-        return Finding(what=what, outcome=Outcome.FAILED, detail=f"{address} {problem}")
-    return Finding(what=what, outcome=Outcome.OK, detail=f"{address} answers C-ECHO")
+    # A wrong host must not keep the asking person waiting as long as a delivery would.
+    hasty = listener.model_copy(update={"network_timeout_seconds": _PATIENCE_SECONDS})
+    try:
+        answers = echo(hasty, destination)
+    except StartupError as error:
+        return Finding(what=what, outcome=Outcome.FAILED, detail=str(error))
+    if answers:
+        return Finding(what=what, outcome=Outcome.OK, detail=f"{address} answers C-ECHO")
+    return Finding(
+        what=what,
+        outcome=Outcome.FAILED,
+        detail=f"{address} does not answer C-ECHO: check host, port, TLS, and both AE titles",
+    )
 
 
 def _check_http(what: str, url: str, bind: tuple[str, int] | None) -> Finding:
@@ -121,9 +148,12 @@ def _check_dicom_port(listener: ListenerSettings) -> Finding:
     finding = _port_free("DICOM node", listener.host, listener.port)
     if finding.outcome is not Outcome.FAILED:
         return finding
-    problem = _echo(listener.host, listener.port, called=listener.ae_title, calling=listener.ae_title)
-    if problem:
-        return Finding(what="DICOM node", outcome=Outcome.FAILED, detail=f"{finding.detail}; it {problem}")
+    if not _echo(listener):
+        return Finding(
+            what="DICOM node",
+            outcome=Outcome.FAILED,
+            detail=f"{finding.detail}, and what listens there is not ours",
+        )
     return Finding(
         what="DICOM node",
         outcome=Outcome.OK,
@@ -146,23 +176,18 @@ def _port_free(what: str, host: str, port: int) -> Finding:
     return Finding(what=what, outcome=Outcome.NOTE, detail=f"not running; {host}:{port} is free for it")
 
 
-def _echo(host: str, port: int, *, called: str, calling: str) -> str | None:
-    """C-ECHO (PS3.7 9.1.5); None when it succeeds, else what went wrong."""
+def _echo(listener: ListenerSettings) -> bool:
+    """Whether our own node answers C-ECHO (PS3.7 9.1.5)."""
     from pynetdicom import AE
 
-    entity = AE(ae_title=calling)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = 5
+    entity = AE(ae_title=listener.ae_title)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _PATIENCE_SECONDS
+    entity.connection_timeout = _PATIENCE_SECONDS
     entity.add_requested_context(_VERIFICATION)
-    association = entity.associate(host, port, ae_title=called)
+    association = entity.associate(listener.host, listener.port, ae_title=listener.ae_title)
     if not association.is_established:
-        refused = association.is_rejected
-        return (
-            "rejects the association: check both AE titles"
-            if refused
-            else "does not answer: check host and port"
-        )
+        return False
     try:
-        status = association.send_c_echo()
+        return getattr(association.send_c_echo(), "Status", None) == 0x0000
     finally:
         association.release()
-    return None if status and status.Status == 0 else "does not answer C-ECHO with success"

@@ -235,3 +235,18 @@ def test_studies_of_an_empty_ledger(run: Run) -> None:
     assert answer.returncode == 1
     assert "no study 1.2.3" in answer.stderr
     assert_one_line(answer.stderr)
+
+
+def test_check_says_which_rule_takes_a_study(run: Run, tmp_path: Path, phantom_file: Path) -> None:
+    config = tmp_path / "skiagraph.yaml"
+    rules = [
+        {"name": "feet", "when": {"BodyPartExamined": "FOOT"}, "drop": True},
+        {"name": "phantoms", "when": {"PatientID": "PHANTOM*", "CallingAETitle": "TESTER"}, "gate": False},
+    ]
+    config.write_text(json.dumps({"listener": {"rules": rules}}))
+    taken = run("check", "--config", config, "--study", phantom_file, "--calling-ae", "TESTER")
+    assert taken.returncode == 0, taken.stderr
+    assert "by rule phantoms" in taken.stdout
+    assert "gate off" in taken.stdout
+    assert "rule feet: no instance has BodyPartExamined FOOT" in taken.stdout
+    assert "no rule takes it" in run("check", "--config", config, "--study", phantom_file).stdout
