@@ -25,10 +25,10 @@ def find(paths: Iterable[Path]) -> Inputs:
     for path in paths:
         if not path.is_dir():
             # A named file is always taken: if it cannot be read, its own result says why.
-            if path.exists():
+            if path.is_file():
                 files[path] = None
             else:
-                problems.append(f"{path} does not exist")
+                problems.append(f"{path} {'is not a file' if path.exists() else 'does not exist'}")
             continue
         try:
             found = sorted(_radiographs_below(path))

@@ -2,13 +2,14 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import cv2
 import numpy as np
@@ -19,6 +20,8 @@ from runners.analysis import Analysis, Scored, scaled
 from service.contract import RadiographResult
 from service.results import identity_of, result_of
 from skiagraph.settings import Settings
+
+_AHEAD: Final = 4  # answers a core that may wait to be taken
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,25 +52,40 @@ class Scorer(AbstractContextManager["Scorer"]):
         """One answer a file, in order; names: of the heatmaps. keep: hold on to what a report needs."""
         workers = len(os.sched_getaffinity(0))
         pool = ThreadPoolExecutor(workers, thread_name_prefix="score")
+        under_way: deque[Future[FileScore]] = deque()
         try:
-            yield from pool.map(lambda path, name: self._one(path, name, keep=keep), files, names)
+            for path, name in zip(files, names, strict=True):
+                under_way.append(pool.submit(self._one, path, name, keep=keep))
+                if len(under_way) > _AHEAD * workers:  # whoever takes the answers may be slower than we are
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
     def _one(self, path: Path, name: str, *, keep: bool) -> FileScore:
         begin = time.perf_counter()
         heatmap = None
+        outcome: Scored | Rejection
         try:
-            outcome = self.analysis.analyse(path.read_bytes())
+            outcome = self._analysed(path)
             if self._heatmaps is not None and isinstance(outcome, Scored):
+                write_map(self._heatmaps / f"{name}.png", outcome)
                 heatmap = self._heatmaps / f"{name}.png"
-                write_map(heatmap, outcome)
         except OSError as error:
-            said = error.strerror or str(error)
-            outcome = Rejection(code=RejectionCode.UNDECODABLE, reason=f"cannot be read or written: {said}")
+            outcome = _unusable(f"cannot be read or written: {error.strerror or error}")
+        except Exception as error:  # one file never stops the run
+            outcome = _unusable(f"unexpected {type(error).__name__}: {error}")
         result = result_of(outcome, file=str(path), model=self.model, seconds=time.perf_counter() - begin)
         scored = outcome if keep and isinstance(outcome, Scored) else None
         return FileScore(path=path, result=result, heatmap=heatmap, scored=scored)
+
+    def _analysed(self, path: Path) -> Scored | Rejection:
+        size, most = path.stat().st_size, self.settings.service.max_body_bytes
+        if size > most:
+            reason = f"the file has {size:,} bytes, the setting service.max_body_bytes allows {most:,}"
+            return Rejection(code=RejectionCode.TOO_LARGE, reason=reason)
+        return self.analysis.analyse(path.read_bytes())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -76,6 +94,10 @@ class Scorer(AbstractContextManager["Scorer"]):
 
     def __enter__(self) -> Self:
         return self
+
+
+def _unusable(reason: str) -> Rejection:
+    return Rejection(code=RejectionCode.UNDECODABLE, reason=reason)
 
 
 def grey_map(scored: Scored) -> NDArray[np.uint8]:
