@@ -62,9 +62,7 @@ def record(connection: Connection, arrival: Arrival, *, replaces: bool) -> bool:
 
 def open_studies(connection: Connection) -> list[str]:
     """Studies with instances that no revision covers yet."""
-    return list(
-        connection.execute(select(studies.c.study_instance_uid).where(studies.c.open.is_(True))).scalars()
-    )
+    return list(connection.execute(select(studies.c.study_instance_uid).where(studies.c.open)).scalars())
 
 
 def instances_of(

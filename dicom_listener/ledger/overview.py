@@ -75,7 +75,7 @@ def backlog(connection: Connection, destinations: Sequence[str]) -> Backlog:
         for name in destinations
     }
     count, oldest = connection.execute(
-        select(func.count(), func.min(studies.c.last_received_at)).where(studies.c.open.is_(True))
+        select(func.count(), func.min(studies.c.last_received_at)).where(studies.c.open)
     ).one()
     dead = connection.execute(
         select(func.count())
@@ -131,7 +131,7 @@ def summaries(
     if study_instance_uid is not None:
         query = query.where(studies.c.study_instance_uid == study_instance_uid)
     if state == "receiving":
-        query = query.where(studies.c.open.is_(True))
+        query = query.where(studies.c.open)
     elif state is not None:
         query = query.where(revisions.c.state == state, studies.c.open.is_(False))
     return [

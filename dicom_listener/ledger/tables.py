@@ -49,7 +49,9 @@ studies = Table(
     Column("open", Boolean, nullable=False),  # instances have come that no revision covers yet
     Column("revision", Integer, nullable=False),  # the latest; 0 before the first
     Column("purged_at", UtcDateTime),
-    Index("ix_studies_open", "study_instance_uid", sqlite_where=text("open"), postgresql_where=text("open")),
+    Index(
+        "ix_studies_open", "study_instance_uid", sqlite_where=text("open = 1"), postgresql_where=text("open")
+    ),
 )
 
 instances = Table(

@@ -1,5 +1,7 @@
 """kill -9 of the node's process group at random moments: nothing acknowledged is lost or reported twice.
 
+Now and then the service is killed with it, or the PACS goes away for a while.
+
 20 kills by default; `make chaos` asks for more through SKIAGRAPH_CHAOS_KILLS.
 """
 
@@ -20,6 +22,16 @@ from tests.dicom_listener.peers import FakeService, NodeProcess, Pacs, until
 
 KILLS = int(os.environ.get("SKIAGRAPH_CHAOS_KILLS", "20"))
 SEED = int(os.environ.get("SKIAGRAPH_CHAOS_SEED", "20260701"))
+
+
+MOMENTS = (
+    "while it starts",
+    "when an object arrives at the PACS",
+    "at random",
+    "with the service",
+    "at random",
+    "while the PACS is away",
+)
 
 
 class Trap:
@@ -62,22 +74,28 @@ def test_every_acknowledged_study_has_exactly_one_current_result(
         sender = Sender(node.settings.port, SEED)
         try:
             for number in range(KILLS):
-                moment = ("while it starts", "when an object arrives at the PACS", "at random", "at random")[
-                    number % 4
-                ]
+                moment = MOMENTS[number % len(MOMENTS)]
                 moments[moment] += 1
                 if moment == "while it starts":
                     node.spawn()
                     time.sleep(draw.uniform(0.1, 1.5))
                 else:
                     node.start()
-                    if moment == "at random":
-                        time.sleep(draw.uniform(0.0, 1.5))
-                    else:
+                    if moment == "when an object arrives at the PACS":
                         trap.set(node.kill)
                         until(lambda: not node.running(), seconds=30)
                         trap.set(None)
+                    elif moment == "while the PACS is away":
+                        pacs.stop()
+                        time.sleep(draw.uniform(0.5, 1.5))
+                    else:
+                        time.sleep(draw.uniform(0.0, 1.5))
                 node.kill()
+                if moment == "with the service":
+                    service.stop()
+                    service.start()
+                if moment == "while the PACS is away":
+                    pacs.start()
                 for summary in studies.list_studies(node.settings, limit=10):
                     stages[stage_of(studies.show_study(node.settings, summary.study_instance_uid))] += 1
             node.start()

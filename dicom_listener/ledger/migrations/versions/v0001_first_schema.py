@@ -60,7 +60,7 @@ def upgrade() -> None:
         "studies",
         ["study_instance_uid"],
         unique=False,
-        sqlite_where=sa.text("open"),
+        sqlite_where=sa.text("open = 1"),
         postgresql_where=sa.text("open"),
     )
     op.create_table(
