@@ -14,6 +14,7 @@ from models.train.run import RunConfig, train_run, untrained_members
 
 SYNTHETIC_DEFECTS = "synthetic-defects"
 _DEFAULT_STEPS = 5000
+_CONTROL_DRAWS = 3  # one draw of random weights says little about the next
 
 
 def train(name: str, *, data: Path, out: Path, steps: int | None, seed: int, resume: bool) -> Path:
@@ -43,7 +44,8 @@ def evaluate(package: Path, *, data: Path, docs: Path | None) -> dict[str, Any]:
         members=int(training.get("members", 1)),
         input_px=opened.manifest.input_px,
     )
-    figures = evaluate_package(opened, data=data, members=untrained_members(config))
+    controls = [untrained_members(config, draw=draw) for draw in range(_CONTROL_DRAWS)]
+    figures = evaluate_package(opened, data=data, controls=controls)
     figures["robustness"] = robustness(opened, data=data)
     figures["training"] = training
     manifest = opened.manifest.model_copy(update={"evaluation": figures})

@@ -41,9 +41,12 @@ SUBSETS: Mapping[str, Callable[[Sample], bool]] = {
 
 
 def evaluate_package(
-    package: ModelPackage, *, data: Path, members: Sequence[DefectNetwork]
+    package: ModelPackage, *, data: Path, controls: Sequence[Sequence[DefectNetwork]]
 ) -> dict[str, Any]:
-    """Every figure of a package on the validation split. members: the control's, with random weights."""
+    """Every figure of a package on the validation split.
+
+    controls: members with random weights, one list per draw; the tables show the first draw.
+    """
     spec = GeometrySpec.from_manifest(package.manifest.geometry)
     samples = read_fracatlas(data)
     chosen = [s for s in samples if s.split == "val"]
@@ -51,11 +54,12 @@ def evaluate_package(
     inputs = load_inputs(chosen, input_px=package.manifest.input_px, spec=spec)
     session = open_graph(package)
     answers = run_graph(session, inputs)
-    control = _control(members, load_inputs(normals, input_px=package.manifest.input_px, spec=spec), inputs)
+    normal_inputs = load_inputs(normals, input_px=package.manifest.input_px, spec=spec)
+    draws = [_control(members, normal_inputs, inputs) for members in controls]
     systems = {
         "score": Scored(values=answers["score"], maps=answers["anomaly_map"]),
         "novelty (16×32 thumbnail, 5 nearest normals)": Scored(values=answers["novelty"]),
-        "control: random weights": control,
+        "control: random weights": draws[0],
         "floor: mean grey": Scored(values=_mean_grey(inputs)),
         "floor: picture size": Scored(
             values=np.array([g.source_width_px * g.source_height_px for g in inputs.geometries], np.float32)
@@ -76,8 +80,9 @@ def evaluate_package(
             }
             for point in package.manifest.operating_points
         ],
+        "control_draws": [_draw(inputs, draw) for draw in draws],
         "milliseconds": _timing(session, chosen, package, spec),
-        "parameters": sum(parameter.numel() for member in members for parameter in member.parameters()),
+        "parameters": sum(parameter.numel() for member in controls[0] for parameter in member.parameters()),
     }
 
 
@@ -137,6 +142,21 @@ def _control(members: Sequence[DefectNetwork], normals: Inputs, inputs: Inputs) 
         values=np.concatenate([part["score"] for part in parts]),
         maps=np.concatenate([part["anomaly_map"] for part in parts]),
     )
+
+
+def _draw(inputs: Inputs, control: Scored) -> dict[str, dict[str, float]]:
+    """AUC and pointing of one control in each subset, to show how much random weights vary."""
+    found = {}
+    for name, keep in SUBSETS.items():
+        rows = np.array([index for index, sample in enumerate(inputs.samples) if keep(sample)])
+        abnormal = np.array([inputs.samples[index].abnormal for index in rows])
+        boxed = np.array([bool(inputs.samples[index].boxes) for index in rows])
+        pointed = hits(inputs, control.maps)[rows] if control.maps is not None else np.zeros(len(rows), bool)
+        found[name] = {
+            "auc": roc_auc(abnormal, control.values[rows]),
+            "pointing": float(pointed[boxed].mean()),
+        }
+    return found
 
 
 def _mean_grey(inputs: Inputs) -> FloatArray:

@@ -1,6 +1,6 @@
 """The evaluation as a page for people: `docs/evaluation.md`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.package import Manifest
@@ -35,6 +35,7 @@ def evaluation_page(manifest: Manifest) -> str:
     parts = [_INTRODUCTION.format(name=manifest.name, version=manifest.version)]
     parts.append(_localisation(figures["localisation"]))
     parts += [_subset(name, subset) for name, subset in figures["subsets"].items()]
+    parts.append(_control_draws(figures["control_draws"]))
     parts.append(_operating_points(manifest))
     if "robustness" in figures:
         parts.append(_robustness(figures["robustness"]))
@@ -71,6 +72,20 @@ def _subset(name: str, subset: Mapping[str, Any]) -> str:
         lines.append(
             f"| {system} | {_estimate(row['auc'])} | {_estimate(row['average_precision'])} | {difference} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def _control_draws(draws: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
+    lines = [
+        "## Controls: each draw of random weights\n",
+        "| radiographs | ROC-AUC of each draw | pointing of each draw |",
+        "|---|---|---|",
+    ]
+    for name in draws[0]:
+        auc, pointing = (
+            ", ".join(f"{draw[name][figure]:.3f}" for draw in draws) for figure in ("auc", "pointing")
+        )
+        lines.append(f"| {name} | {auc} | {pointing} |")
     return "\n".join(lines) + "\n"
 
 

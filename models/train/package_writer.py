@@ -48,15 +48,9 @@ class Content:
 def write_package(content: Content, folder: Path, *, gate: Path) -> Path:
     """Write `folder` and open it again, which checks it; RunError when the gate is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        gate_record = Gate.model_validate_json((gate / "gate.json").read_text(encoding="utf-8"))
-        for name in ("gate.onnx", "gate_golden.npz"):
-            (folder / name).write_bytes((gate / name).read_bytes())
-    except FileNotFoundError as error:
-        raise RunError(f"{error.filename} does not exist: train the gate first") from None
+    gate_record, gate_files = _copy_gate(gate, folder)
     (folder / "model.onnx").write_bytes(content.graph)
     np.savez_compressed(folder / "golden.npz", allow_pickle=False, **content.golden)
-    names = ("gate.onnx", "gate_golden.npz", "golden.npz", "model.onnx")
     manifest = Manifest(
         name=content.name,
         version=content.version,
@@ -64,7 +58,10 @@ def write_package(content: Content, folder: Path, *, gate: Path) -> Path:
         created=content.created,
         input_px=content.input_px,
         geometry=asdict(content.geometry),
-        files_sha256={name: sha256(folder / name) for name in names},
+        files_sha256={
+            **gate_files,
+            **{name: sha256(folder / name) for name in ("golden.npz", "model.onnx")},
+        },
         calibration=content.calibration,
         operating_points=content.operating_points,
         default_operating_point=content.operating_points[-1].name,
@@ -77,6 +74,26 @@ def write_package(content: Content, folder: Path, *, gate: Path) -> Path:
     )
     write_manifest(manifest, folder)
     return ModelPackage.open(folder).folder
+
+
+def replace_gate(package: Path, gate: Path) -> None:
+    """Give a package another gate and leave everything else, its evaluation included, as it is."""
+    manifest = ModelPackage.open(package).manifest
+    record, files = _copy_gate(gate, package)
+    changed = {"gate": record, "files_sha256": {**manifest.files_sha256, **files}}
+    write_manifest(manifest.model_copy(update=changed), package)
+
+
+def _copy_gate(gate: Path, package: Path) -> tuple[Gate, dict[str, str]]:
+    """The gate's record, and its files with their sha256."""
+    names = ("gate.onnx", "gate_golden.npz")
+    try:
+        record = Gate.model_validate_json((gate / "gate.json").read_text(encoding="utf-8"))
+        for name in names:
+            (package / name).write_bytes((gate / name).read_bytes())
+    except FileNotFoundError as error:
+        raise RunError(f"{error.filename} does not exist: train the gate first") from None
+    return record, {name: sha256(package / name) for name in names}
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

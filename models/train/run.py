@@ -123,11 +123,11 @@ def load_members(folder: Path, config: RunConfig) -> list[DefectNetwork]:
     return [load_member(folder / f"member{index}", config.network) for index in ready]
 
 
-def untrained_members(config: RunConfig) -> list[DefectNetwork]:
-    """The control: the same networks with random weights."""
+def untrained_members(config: RunConfig, *, draw: int = 0) -> list[DefectNetwork]:
+    """A control: the same networks with random weights, drawn differently for each `draw`."""
     members = []
     for index in range(config.members):
-        torch.manual_seed(10_000 + config.seed + index)
+        torch.manual_seed(10_000 + 100 * draw + index)
         members.append(DefectNetwork(config.network).eval())
     return members
 

@@ -1,6 +1,7 @@
 """Training on tiny drawn data: it learns, it resumes exactly, it exports what it evaluates."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from models.train.evaluate import evaluate_package
 from models.train.evaluation_report import evaluation_page
 from models.train.export import export_run
 from models.train.network import NetworkConfig
+from models.train.package_writer import replace_gate
 from models.train.run import RunConfig, load_members, train_run, training_data, untrained_members
 from models.train.trainer import learning_rate, train_member
 from tests.models.limbs import write_fracatlas
@@ -138,17 +140,35 @@ def test_what_is_exported_is_what_was_trained(data: Path, run: Path, gate: Path,
         assert np.allclose(one[0], all_of_them[2], atol=1e-5)
         assert np.allclose(reverse[::-1], all_of_them, atol=1e-5)
 
-    figures = evaluate_package(package, data=data, members=untrained_members(TINY))
+    figures = evaluate_package(
+        package, data=data, controls=[untrained_members(TINY), untrained_members(TINY, draw=1)]
+    )
     hand = figures["subsets"]["hand views"]
     assert (hand["normal"], hand["abnormal"]) == (3, 3)
     assert 0 <= hand["systems"]["score"]["auc"]["value"] <= 1
     assert figures["localisation"]["hand views"]["radiographs"] == 3
+    assert len(figures["control_draws"]) == 2
     assert 0 < figures["localisation"]["hand views"]["chance"] < 0.2
     evaluated = package.manifest.model_copy(
         update={"evaluation": {**figures, "training": package.manifest.evaluation["training"]}}
     )
     assert json.loads(evaluated.model_dump_json())
     assert "control: random weights" in evaluation_page(evaluated)
+
+
+def test_a_gate_can_be_replaced_alone(gate: Path, tmp_path: Path) -> None:
+    package = shutil.copytree(PACKAGES / "synthetic-defects", tmp_path / "package")
+    other = shutil.copytree(gate, tmp_path / "gate")
+    record = json.loads((other / "gate.json").read_text(encoding="utf-8"))
+    (other / "gate.json").write_text(json.dumps({**record, "statement": "another"}), encoding="utf-8")
+    golden = dict(np.load(other / "gate_golden.npz"))
+    np.savez(other / "gate_golden.npz", allow_pickle=False, **golden, seed=np.array(1))
+    before = ModelPackage.open(package).manifest
+    replace_gate(package, other)
+    after = ModelPackage.open(package).manifest
+    assert after.gate.statement == "another"
+    assert after.files_sha256["gate_golden.npz"] != before.files_sha256["gate_golden.npz"]
+    assert after.evaluation == before.evaluation
 
 
 def test_only_normals_of_the_train_split_are_trained_on(data: Path) -> None:
