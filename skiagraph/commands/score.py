@@ -99,5 +99,5 @@ def _sentence(result: "RadiographResult") -> str:
     if result.score is None or result.percentile is None:
         return f"{result.status.replace('_', ' ')}: {result.reason}"
     verdict = "local finding" if result.abnormal else "no local finding"
-    rank = f"score {result.score:.3f}, percentile {result.percentile:.0f}"
+    rank = f"score {result.score:.3f}, percentile {int(result.percentile)}"
     return f"{rank}: {verdict}, {len(result.regions)} regions"

@@ -142,7 +142,8 @@ def _result(result: dict[str, Any]) -> str:
     if status != "scored":
         return f"{uid} {status}: {result['reason']}"
     verdict = "abnormal" if result["abnormal"] else "not abnormal"
-    return f"{uid} score {result['score']:.3f}, percentile {result['percentile']:.0f}, {verdict}"
+    # Cut, not rounded: 99.6 is not "higher than all".
+    return f"{uid} score {result['score']:.3f}, percentile {int(result['percentile'])}, {verdict}"
 
 
 def _json(record: dict[str, Any]) -> str:

@@ -101,7 +101,7 @@ def _verdict(result: dict[str, Any], study: DemoStudy) -> tuple[str, str, str]:
     verdict = "local finding" if result["abnormal"] else "no local finding"
     if study.planted and any(_overlap(region, box) for region in result["regions"] for box in study.planted):
         verdict += ", a region on the planted place"
-    return f"{result['score']:.3f}", f"{result['percentile']:.0f}", verdict
+    return f"{result['score']:.3f}", str(int(result["percentile"])), verdict
 
 
 def _overlap(region: dict[str, float], box: tuple[float, float, float, float]) -> bool:

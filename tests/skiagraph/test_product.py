@@ -99,7 +99,7 @@ def test_a_hand_comes_back_as_one_report_and_one_heatmap(
         assert "Error" not in said.stderr
     (result,) = results(history)
     assert result["status"] == "scored"
-    dumped = subprocess.run(["/usr/bin/dsrdump", report], capture_output=True, text=True, check=True)
+    dumped = subprocess.run(["/usr/bin/dsrdump", "+Pl", report], capture_output=True, text=True, check=True)
     shown = dumped.stdout + dumped.stderr
     assert f"{result['score']:.3f}"[:4] in shown
     assert history.revisions[-1].result is not None
@@ -136,7 +136,7 @@ def test_what_is_not_a_hand_comes_back_with_the_reason(
     received = site.received(str(instance.StudyInstanceUID), tmp_path)
     assert {modality: len(paths) for modality, paths in received.items()} == {"SR": 1}
     dumped = subprocess.run(
-        ["/usr/bin/dsrdump", received["SR"][0]], capture_output=True, text=True, check=True
+        ["/usr/bin/dsrdump", "+Pl", received["SR"][0]], capture_output=True, text=True, check=True
     )
     assert result["reason"].split(":")[0][:30] in dumped.stdout + dumped.stderr
 
