@@ -77,7 +77,7 @@ def _subset(name: str, subset: Mapping[str, Any]) -> str:
 
 def _control_draws(draws: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
     lines = [
-        "## Controls: each draw of random weights\n",
+        "## Controls: each draw of random weights (the other tables show the one with the highest AUC)\n",
         "| radiographs | ROC-AUC of each draw | pointing of each draw |",
         "|---|---|---|",
     ]
