@@ -4,6 +4,7 @@ Every picture shows a phantom that this project draws; no radiograph of a person
 """
 
 import io
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,7 +158,7 @@ def _table(cases: list[_Case], results: list[InstanceResult]) -> str:
             lines.append(f"| `{case.name}` | {case.title} | – | – | not analysed: {result.reason} | – |")
             continue
         verdict = "above the operating point" if result.abnormal else "not above"
-        numbers = f"{result.score:.2f} | {result.percentile:.0f}"
+        numbers = f"{result.score:.2f} | {math.floor(result.percentile or 0)}"
         lines.append(f"| `{case.name}` | {case.title} | {numbers} | {verdict} | {_hits(case, result)} |")
     return "\n".join(lines)
 

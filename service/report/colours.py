@@ -57,7 +57,8 @@ class Scale:
             Tick(position=position, label=f"{percentile}%")
             for percentile, position in zip(_PERCENTILES, positions, strict=False)
         )
-        ceiling = max(calibration.map_ceiling, known[-1])
+        # Room above the highest normal, so that "higher than all" still has steps.
+        ceiling = max(calibration.map_ceiling, 2 * known[-1] - known[-2])
         return cls(values=(*known, ceiling), positions=positions, ticks=tuple(ticks))
 
     def position(self, value: float) -> float:
