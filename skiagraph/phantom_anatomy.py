@@ -149,7 +149,8 @@ def make_hand(rng: np.random.Generator, broken: tuple[int, int, Break] | None = 
             if broken is not None and broken[:2] == (ray, index):
                 bone = replace(bone, broken=broken[2])
                 tip, turned = beyond(bone, bone.length + _JOINT_MM)
-                finger += turned
+                # Skin and tendons hold the finger beside its neighbours.
+                finger += 0.3 * turned
             bones.append(bone)
             base, angle = tip, finger + rng.normal(0, 1.2)
         rays.append(tuple(bones))

@@ -33,7 +33,7 @@ def choose_fracture(rng: np.random.Generator) -> tuple[int, int, Break]:
             slope=float(rng.uniform(-0.7, 0.7)),
             gap_mm=float(rng.uniform(1.0, 1.7)),
             shift_mm=side * float(rng.uniform(1.2, 2.4)),
-            turn_degrees=side * float(rng.uniform(4, 11)),
+            turn_degrees=side * float(rng.uniform(3, 8)),
         ),
     )
 

@@ -9,50 +9,27 @@ from models.train.gate_draw import draw_negative
 
 FloatArray = NDArray[np.float32]
 
-_EASY_WEIGHT = 0.1  # how often a radiograph without any error is shown, beside one that is all wrong
-
 # How often each class is shown.
 SHARES = {
-    Kind.HAND: 0.33,
-    Kind.FOREARM: 0.11,
+    Kind.HAND: 0.36,
+    Kind.FOREARM: 0.12,
     Kind.MULTIPLE_VIEWS: 0.10,
     Kind.OTHER_BONE: 0.28,
-    Kind.NOT_A_RADIOGRAPH: 0.18,
+    Kind.NOT_A_RADIOGRAPH: 0.14,
 }
 
 
-class Pool:
-    """Radiographs to draw from: each class by its share, each view of it alike, hard ones more often.
-
-    difficulty: 0..1 for each sample; None takes all alike.
-    """
-
-    def __init__(self, samples: list[GateSample], difficulty: FloatArray | None = None) -> None:
-        self._by_kind: dict[Kind, tuple[list[GateSample], FloatArray]] = {}
-        for kind in Kind:
-            indices = [index for index, sample in enumerate(samples) if sample.kind is kind]
-            if not indices:
-                continue
-            views = [samples[index].file.view for index in indices]
-            weights = np.array([1 / views.count(view) for view in views])
-            if difficulty is not None:
-                weights = weights * (_EASY_WEIGHT + difficulty[indices])
-            self._by_kind[kind] = ([samples[index] for index in indices], weights / weights.sum())
-
-    def pick(self, rng: np.random.Generator, kind: Kind) -> FloatArray:
-        samples, weights = self._by_kind[kind]
-        return samples[int(rng.choice(len(samples), p=weights))].picture
-
-
-def training_picture(rng: np.random.Generator, pool: Pool) -> tuple[FloatArray, Kind]:
+def training_picture(
+    rng: np.random.Generator, by_kind: dict[Kind, list[GateSample]]
+) -> tuple[FloatArray, Kind]:
     """One randomly chosen, randomly altered picture, (h, w) float32, with its class."""
     kind = Kind(int(rng.choice(len(SHARES), p=[SHARES[kind] for kind in Kind])))
     if kind is Kind.NOT_A_RADIOGRAPH:
         picture, kind = draw_negative(rng)
     elif kind is Kind.MULTIPLE_VIEWS and rng.random() < 0.6:
-        picture = _side_by_side(pool.pick(rng, Kind.HAND), pool.pick(rng, Kind.HAND), rng)
+        picture = _side_by_side(_pick(rng, by_kind[Kind.HAND]), _pick(rng, by_kind[Kind.HAND]), rng)
     else:
-        picture = pool.pick(rng, kind)
+        picture = _pick(rng, by_kind[kind])
         if kind is Kind.HAND:
             picture = _cut_forearm(picture, rng)
         elif kind is Kind.OTHER_BONE and rng.random() < 0.45:
@@ -76,6 +53,10 @@ def alter(picture: FloatArray, rng: np.random.Generator) -> FloatArray:
     picture = picture + rng.uniform(0, 0.010) * rng.standard_normal(picture.shape, dtype=np.float32)
     picture = np.clip(picture, 0, 1)
     return np.asarray(1 - picture if rng.random() < 0.4 else picture, dtype=np.float32)
+
+
+def _pick(rng: np.random.Generator, samples: list[GateSample]) -> FloatArray:
+    return samples[int(rng.integers(len(samples)))].picture
 
 
 def _turn(picture: FloatArray, rng: np.random.Generator) -> FloatArray:

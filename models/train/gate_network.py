@@ -35,7 +35,8 @@ class GateNetwork(nn.Module):
 class GateGraph(nn.Module):
     """What is exported: probabilities of the mean of several networks, each seeing both polarities.
 
-    prior: added to the logits, one a class: training does not know what a mistake between two classes costs.
+    prior: added to the logits where the first class is weighed against the others: training does not
+    know what a mistake costs. The others keep their shares, so that the reason for a refusal is not shifted.
     """
 
     prior: Tensor
@@ -47,4 +48,6 @@ class GateGraph(nn.Module):
 
     def forward(self, thumbnail: Tensor) -> Tensor:
         votes = [network(view) for network in self.networks for view in (thumbnail, 1 - thumbnail)]
-        return torch.softmax(torch.stack(votes).mean(dim=0) + self.prior, dim=1)
+        logits = torch.stack(votes).mean(dim=0)
+        hand = torch.softmax(logits + self.prior, dim=1)[:, :1]
+        return torch.cat([hand, (1 - hand) * torch.softmax(logits[:, 1:], dim=1)], dim=1)
