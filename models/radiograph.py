@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 class Radiograph:
     """One decoded radiograph.
 
-    pixels: (h, w) uint8 or uint16, grey rising with display brightness (Modality LUT, VOI and MONOCHROME1 applied).
-    `h, w` may be smaller than the source by one factor when a scalable code stream was decoded at reduced resolution.
+    pixels: (h, w) uint8 or uint16, grey rising with display brightness: Modality LUT, VOI and MONOCHROME1 are
+    applied. `h, w` may be smaller than the source by one factor, when it was decoded at reduced resolution.
     source_width_px, source_height_px: size of the source's pixel matrix; regions and heatmaps refer to it.
     polarity_known: True when the header fixes which end is bright (DICOM); False for PNG and JPEG.
     """

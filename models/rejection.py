@@ -1,4 +1,4 @@
-"""Why a radiograph is not analysed: closed set of reasons, carried as values and never raised inside a batch."""
+"""Why a radiograph is not analysed: a closed set of reasons, carried as values, never raised in a batch."""
 
 from dataclasses import dataclass
 from enum import StrEnum
