@@ -125,7 +125,7 @@ def test_what_is_not_a_hand_comes_back_with_the_reason(
     path = tmp_path / name
     instance = pydicom.dcmread(shared_data / "dicom" / name)
     # One study each, whatever the samples share.
-    instance.StudyInstanceUID = f"{instance.StudyInstanceUID[:56]}.{len(name)}"
+    instance.StudyInstanceUID = fresh_uid()
     instance.save_as(path)
     site.storescu(path, option)
     history = site.answer(str(instance.StudyInstanceUID))
