@@ -82,8 +82,16 @@ def test_readme_and_licence_are_there() -> None:
     assert "Apache License" in (REPOSITORY / "LICENSE").read_text(encoding="utf-8")
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     assert "Research use only" in readme
-    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", readme):
-        assert (REPOSITORY / picture).is_file(), f"README shows {picture}, which does not exist"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]
+    broken = []
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if "://" not in link and not (page.parent / link).exists():
+                broken.append(f"{page.relative_to(REPOSITORY)}: {link}")
+    assert not broken
 
 
 def test_every_make_target_is_listed_and_runs_dry() -> None:
