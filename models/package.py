@@ -1,8 +1,8 @@
-"""The model package: a folder with `manifest.json`, `gate.onnx`, `model.onnx` and golden arrays, each verified.
+"""The model package: a folder with `manifest.json`, `gate.onnx`, `model.onnx` and golden arrays, verified.
 
 Graph contract, the same for every model:
   model.onnx  input  `radiograph`  (n, 2, S, S) float32: grey 0..1 and mask 0/1, from `models.geometry`
-              output `score` (n,), `novelty` (n,), `anomaly_map` (n, S / k, S / k): the map covers the letterbox
+              output `score` (n,), `novelty` (n,), `anomaly_map` (n, S / k, S / k): it covers the letterbox
   gate.onnx   input  `thumbnail`   (n, 1, G, G) float32 0..1, from `models.gate.thumbnail`
               output `probabilities` (n, classes), classes in the manifest's order
 """
@@ -149,7 +149,7 @@ def sha256(path: Path) -> str:
 
 
 def find(name_or_path: str, folders: tuple[Path, ...] = (PACKAGES,)) -> Path:
-    """The folder of a package given by name (in one of `folders`) or by path; PackageError lists what exists."""
+    """The folder of a package given by name (in one of `folders`) or by path; PackageError lists what is."""
     direct = Path(name_or_path)
     if (direct / MANIFEST).is_file():
         return direct
