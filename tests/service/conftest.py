@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import httpx
 import pytest
 import yaml
 
+from service import serve
 from tests.conftest import REPOSITORY
 
 START_SECONDS = 90
@@ -66,12 +67,7 @@ def stop(running: Running) -> None:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    running = start(tmp_path_factory.mktemp("service"), port, max_pixels=20_000_000)
+    running = start(tmp_path_factory.mktemp("service"), serve.free_port("127.0.0.1"), max_pixels=20_000_000)
     yield running
     stop(running)
 
@@ -80,18 +76,3 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def http(service: Running) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=60) as client:
         yield client
-
-
-@pytest.fixture
-def start_service(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..., Running]]:
-    """Further services with settings of their own, stopped after the test."""
-    started: list[Running] = []
-
-    def begin(**settings: object) -> Running:
-        running = start(tmp_path, free_port(), **settings)
-        started.append(running)
-        return running
-
-    yield begin
-    for running in started:
-        stop(running)

@@ -3,9 +3,8 @@
 import hashlib
 import shutil
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,10 +14,10 @@ import pytest
 
 from models.package import PACKAGES
 from service.client import Client, RejectedByService, ServiceFault, TransientServiceError
+from service.serve import free_port
 from tests.runners.radiographs import dicom_file, drawn
 from tests.service.conftest import Running, spawn, start, stop
 
-Start = Callable[..., Running]
 SECRETS = {"score": "let me score", "read": "let me read"}
 SCORE, READ = ({"Authorization": f"Bearer {secret}"} for secret in SECRETS.values())
 
@@ -35,13 +34,10 @@ def gone(processes: list[psutil.Process], *, within_seconds: float) -> bool:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A service with small limits and tokens; the last test that uses it stops it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
     digests = {name: hashlib.sha256(secret.encode()).hexdigest() for name, secret in SECRETS.items()}
     running = start(
         tmp_path_factory.mktemp("small"),
-        port,
+        free_port("127.0.0.1"),
         max_requests=1,
         max_body_bytes=4_000_000,
         tokens=[{"name": name, "sha256": digest, "scopes": [name]} for name, digest in digests.items()],
@@ -50,19 +46,18 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     stop(running)
 
 
-def test_killed_supervisor_takes_its_workers_along(start_service: Start) -> None:
-    running = start_service()
-    left = workers(running)
-    assert len(left) >= 4
-    running.process.kill()
-    assert gone(left, within_seconds=10)
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service whose processes are killed; the last test that uses it kills it all."""
+    running = start(tmp_path_factory.mktemp("victim"), free_port("127.0.0.1"))
+    yield running
+    stop(running)
 
 
-def test_killed_scorer_comes_back_and_no_answer_is_wrong(start_service: Start, shared_data: Path) -> None:
-    running = start_service()
+def test_killed_scorer_comes_back_and_no_answer_is_wrong(victim: Running, shared_data: Path) -> None:
     hand = (shared_data / "dicom" / "hand_kodak_cr500_j2k_lossless.dcm").read_bytes()
-    (scorer,) = [each for each in workers(running) if "AnomalyScorer" in each.cmdline()]
-    with Client(running.url) as client:
+    (scorer,) = [each for each in workers(victim) if "AnomalyScorer" in each.cmdline()]
+    with Client(victim.url) as client:
         expected = client.score(hand).score
         scorer.kill()
         seen: list[float | None] = []
@@ -75,14 +70,21 @@ def test_killed_scorer_comes_back_and_no_answer_is_wrong(start_service: Start, s
         assert seen == [expected]
 
 
-def test_damaged_package_is_not_ready_and_says_why(tmp_path: Path, free_port: Callable[[], int]) -> None:
+def test_killed_supervisor_takes_its_workers_along(victim: Running) -> None:
+    left = workers(victim)
+    assert len(left) >= 4
+    victim.process.kill()
+    assert gone(left, within_seconds=10)
+
+
+def test_damaged_package_is_not_ready_and_says_why(tmp_path: Path) -> None:
     package = tmp_path / "damaged"
     shutil.copytree(PACKAGES / "synthetic-defects", package)
     graph = package / "model.onnx"
     damaged = bytearray(graph.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     graph.write_bytes(damaged)
-    running = spawn(tmp_path, free_port(), model=str(package))
+    running = spawn(tmp_path, free_port("127.0.0.1"), model=str(package))
     try:
         deadline = time.monotonic() + 60
         said: dict[str, object] = {}
