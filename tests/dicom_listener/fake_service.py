@@ -1,14 +1,13 @@
 """A stand-in for the HTTP service: a small valid report and picture, always the same for the same request.
 
-Run as a process: `python -m tests.dicom_listener.fake_service FOLDER`. It writes FOLDER/port and appends
-a line per answer to FOLDER/log; FOLDER/behaviour.json (status, code, delay_seconds) makes it fail or slow.
+Run as a process with `serve`: it writes FOLDER/port and appends a line per answer to FOLDER/log;
+FOLDER/behaviour.json (status, code, delay_seconds) makes it fail or slow.
 """
 
 import asyncio
 import hashlib
 import json
 import socket
-import sys
 import uuid
 from datetime import datetime
 from io import BytesIO
@@ -195,8 +194,8 @@ def application(folder: Path) -> Starlette:
     return Starlette(routes=[Route("/v1/studies", studies, methods=["POST"])])
 
 
-def main() -> None:
-    folder = Path(sys.argv[1])
+def serve(folder: Path) -> None:
+    """Answer until the process is killed."""
     listening = socket.socket()
     # The same port after a restart: who calls us does not learn a new one.
     known = folder / "port"
@@ -206,7 +205,3 @@ def main() -> None:
     known.with_suffix(".new").write_text(str(listening.getsockname()[1]))
     known.with_suffix(".new").replace(known)
     uvicorn.Server(uvicorn.Config(application(folder), log_level="warning")).run(sockets=[listening])
-
-
-if __name__ == "__main__":
-    main()

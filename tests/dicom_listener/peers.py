@@ -4,12 +4,10 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,13 +21,13 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from skiagraph.settings.listener import ListenerSettings
-from tests.dicom_listener import run_node
+from tests.dicom_listener import fake_service, run_node
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _T = TypeVar("_T")
 
 
-def until(what: Callable[[], _T], *, seconds: float = 20.0, every: float = 0.05) -> _T:
+def until(what: Callable[[], _T], *, seconds: float = 60.0, every: float = 0.05) -> _T:
     """Wait for something to become true; fails with what it was at the end."""
     deadline = time.monotonic() + seconds
     while True:
@@ -235,19 +233,18 @@ class Pacs:
 
 
 class FakeService:
-    """`tests.dicom_listener.fake_service` as a process; the port stays the same after `stop` and `start`."""
+    """`fake_service.serve` as a process; the port stays the same after `stop` and `start`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkServerProcess | None = None
 
     def start(self) -> "FakeService":
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.dicom_listener.fake_service", str(self.folder)],
-            cwd=REPOSITORY,
-            start_new_session=True,
+        self._process = run_node.processes.Process(
+            target=fake_service.serve, args=(self.folder,), daemon=True
         )
+        self._process.start()
         until(self._answers, seconds=40)
         return self
 
@@ -275,7 +272,7 @@ class FakeService:
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.join()
             self._process = None
 
     def __enter__(self) -> "FakeService":
@@ -283,12 +280,6 @@ class FakeService:
 
     def __exit__(self, *_error: object) -> None:
         self.stop()
-
-
-@contextmanager
-def fake_service(folder: Path) -> Iterator[FakeService]:
-    with FakeService(folder) as service:
-        yield service
 
 
 def _plain(settings: ListenerSettings) -> str:

@@ -10,7 +10,7 @@ from skiagraph import log
 from skiagraph.settings.listener import ListenerSettings
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["tests.dicom_listener.run_node"])
+processes.set_forkserver_preload(["tests.dicom_listener.run_node", "tests.dicom_listener.fake_service"])
 
 
 def main(settings: str, log_file: Path) -> None:
