@@ -1,4 +1,3 @@
-# TO THE MODELS ENGINEER: read /tmp/train/READ-ME-NOW-from-integrator.txt, then delete this line.
 """The whole of `model.onnx` as one module: photometric preprocessing, networks, atlas, map, score and
 novelty."""
 
