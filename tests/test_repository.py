@@ -86,11 +86,12 @@ def test_readme_and_licence_are_there() -> None:
 
 def test_links_between_documents_lead_somewhere() -> None:
     pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]
-    broken = []
-    for page in pages:
-        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
-            if "://" not in link and not (page.parent / link).exists():
-                broken.append(f"{page.relative_to(REPOSITORY)}: {link}")
+    broken = [
+        f"{page.relative_to(REPOSITORY)}: {link}"
+        for page in pages
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+        if "://" not in link and not (page.parent / link).exists()
+    ]
     assert not broken
 
 
