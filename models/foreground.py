@@ -1,6 +1,7 @@
 """Which part of a radiograph is the patient: an automatic foreground mask."""
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,12 @@ _DIM = 0.5
 # The darkest soft tissue is at least this much brighter than air, of the range from air to bone.
 _CLEAR = 0.1
 
+# A hand ends somewhere: a mask that reaches across the radiograph in more of its rows or columns is flooded.
+_ACROSS = 0.95
+_ACROSS_SHARE = 0.08
+# A component across the radiograph that is thinner than this, and not the largest, is a band of scatter.
+_BAND = 0.15
+
 # Soft tissue is much darker than bone: the logarithm tells it from air, the gentler curves are for grey
 # backgrounds.
 _CURVES: tuple[Callable[[FloatArray], FloatArray], ...] = (
@@ -36,17 +43,23 @@ def foreground_mask(work: FloatArray) -> MaskArray:
     """
     low, high = np.percentile(work, (1, 99.5))
     grey = np.clip((cv2.GaussianBlur(work, (0, 0), 1.5) - low) / max(high - low, 1e-6), 0, 1)
-    best, best_gap = np.ones(work.shape, np.uint8), 0.0
+    best, best_rank = np.ones(work.shape, np.uint8), (False, 0.0)
     for curve in _CURVES:
         mask = _largest_parts(_otsu(curve(grey.astype(np.float32))), grey)
-        if not _LOST <= mask.mean() <= _FLOODED:
-            continue
         gap = _gap(mask, grey)
-        if gap > best_gap:
-            best, best_gap = mask, gap
-        if gap >= _CLEAR:
+        if not _LOST <= mask.mean() <= _FLOODED or gap <= 0:
+            continue
+        rank = (not _reaches_across(mask), gap)
+        if rank > best_rank:
+            best, best_rank = mask, rank
+        if rank >= (True, _CLEAR):
             break
     return best
+
+
+def _reaches_across(mask: MaskArray) -> bool:
+    """True when the mask fills too many whole rows or whole columns to be a hand."""
+    return any(float((mask.mean(axis=axis) > _ACROSS).mean()) > _ACROSS_SHARE for axis in (0, 1))
 
 
 def _gap(mask: MaskArray, grey: FloatArray) -> float:
@@ -80,12 +93,22 @@ def _largest_parts(mask: MaskArray, grey: FloatArray) -> MaskArray:
     light = np.bincount(labels.ravel(), grey.ravel(), minlength=count)[1:]
     brightness = light / stats[1:, cv2.CC_STAT_AREA]
     areas[brightness < _DIM * brightness[np.argmax(light * (areas > 0))]] = 0  # a strip of grey air
+    areas[_bands(stats[1:], mask.shape) & (areas < areas.max())] = 0
     kept = np.isin(labels, 1 + np.flatnonzero(areas >= max(1, _KEPT * areas.max()))).astype(np.uint8)
     reach = 2 * int(np.ceil(_RIM * max(mask.shape))) + 3
     beside = np.asarray(cv2.dilate(kept, np.ones((reach, reach), np.uint8)), np.uint8)
     rim_of_limb = beside & mask & rim.astype(np.uint8)
     closed = np.asarray(cv2.morphologyEx(kept | rim_of_limb, cv2.MORPH_CLOSE, _disc(7 * unit)), np.uint8)
     return np.asarray(cv2.dilate(_without_small_holes(closed), _disc(3 * unit)), np.uint8)
+
+
+def _bands(stats: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """(n,) which components reach across the radiograph and are thin."""
+    high = stats[:, cv2.CC_STAT_HEIGHT] / shape[0]
+    wide = stats[:, cv2.CC_STAT_WIDTH] / shape[1]
+    return np.asarray(
+        ((wide > _ACROSS - 0.05) & (high < _BAND)) | ((high > _ACROSS - 0.05) & (wide < _BAND)), bool
+    )
 
 
 def _without_small_holes(mask: MaskArray) -> MaskArray:

@@ -70,10 +70,7 @@ def test_no_paths_of_one_machine() -> None:
     )
     broken = []
     for path in tracked_files():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            continue
+        text = path.read_text(encoding="latin-1")  # an exported graph can name the machine, too
         broken += [f"{path.relative_to(REPOSITORY)}: {found[0]}" for found in personal.finditer(text)]
     assert not broken
 

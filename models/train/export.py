@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from models.train.calibrate import build_atlas, calibrate, hold_out, operating_p
 from models.train.data import load_inputs, read_fracatlas
 from models.train.golden import golden_inputs
 from models.train.graph import Detector
+from models.train.onnx_file import serialized
 from models.train.package_writer import GATE, Content, write_package
 from models.train.run import load_members, read_run
 
@@ -96,9 +96,7 @@ def to_onnx(detector: Detector, *, input_px: int) -> bytes:
         dynamic_shapes=({0: torch.export.Dim("n", min=1, max=64)},),
         verbose=False,
     )
-    model: onnx.ModelProto = program.model_proto
-    onnx.checker.check_model(model)
-    graph: bytes = model.SerializeToString()
+    graph = serialized(program)
     _compare(graph, detector, input_px)
     return graph
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from models.train.gate_augment import training_picture
 from models.train.gate_data import GateSample, Kind, read_samples
 from models.train.gate_evaluate import evaluate_gate
 from models.train.gate_network import THUMBNAIL_PX, GateGraph, GateNetwork
+from models.train.onnx_file import serialized
 
 __all__ = ["evaluate_gate", "train_gate"]
 
@@ -140,13 +140,12 @@ def export_gate(networks: list[GateNetwork], out: Path, *, threshold: float, sta
         dynamic_shapes=({0: torch.export.Dim("n", min=1, max=64)},),
         verbose=False,
     )
-    onnx.checker.check_model(program.model_proto)
-    serialized: bytes = program.model_proto.SerializeToString()
-    session = onnxruntime.InferenceSession(serialized, providers=["CPUExecutionProvider"])
+    content = serialized(program)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     deviation = float(np.abs(session.run(None, {"thumbnail": golden})[0] - expected).max())
     if not deviation <= _TOLERANCE:
         raise ValueError(f"the exported gate deviates by {deviation:.2g}, allowed is {_TOLERANCE}")
-    (out / "gate.onnx").write_bytes(serialized)
+    (out / "gate.onnx").write_bytes(content)
     np.savez_compressed(out / "gate_golden.npz", thumbnail=golden, probabilities=expected)
     gate = Gate(thumbnail_px=THUMBNAIL_PX, classes=CLASSES, threshold=threshold, statement=statement)
     (out / "gate.json").write_text(gate.model_dump_json(indent=2) + "\n", encoding="utf-8")

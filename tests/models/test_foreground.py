@@ -35,3 +35,11 @@ def test_film_borders_and_grey_air_are_left_out() -> None:
 def test_a_limb_that_fills_the_radiograph_is_all_foreground() -> None:
     rng = np.random.default_rng(0)
     assert foreground_mask(rng.normal(120, 4, (200, 150)).astype(np.float32)).all()
+
+
+def test_a_band_of_scatter_across_the_film_is_left_out() -> None:
+    work, truth = drawn()
+    work[:60] = np.maximum(work[:60], 40)  # brighter than air, darker than the limb
+    found = foreground_mask(work)
+    assert found[5:50, -60:].mean() < 0.05
+    assert overlap(found[80:], truth[80:]) > 0.7

@@ -1,5 +1,6 @@
 """The straight line in one process."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from models.rejection import Rejection, RejectionCode
 from runners.analysis import Analysis, PrepareOptions, Scored, prepare
 from runners.decoded import DecodeLimits
+from skiagraph.phantom import PhantomKind, as_dicom, draw
 from skiagraph.settings import Settings
 
 
@@ -31,10 +33,19 @@ def test_the_real_hand_is_scored_with_a_map_of_the_size_of_its_picture(
     assert scored.prepared.display.shape == (1250, 1024)
     drawn = scored.map_on_display()
     assert drawn.shape == (1250, 1024)
-    # The peak of the map, in the picture and in the source, is inside the region that was found for it.
-    peak = np.unravel_index(np.argmax(drawn), drawn.shape)
+    assert drawn.max() <= scored.finding.score * 1.01
+
+
+def test_a_region_surrounds_the_peak_of_the_map(analysis: Analysis) -> None:
+    phantom = as_dicom(draw(PhantomKind.FRACTURE, seed=12))
+    file = io.BytesIO()
+    phantom.save_as(file, enforce_file_format=True)
+    scored = analysis.analyse(file.getvalue())
+    assert isinstance(scored, Scored)
+    drawn = scored.map_on_display()
+    # The peak, in the picture and in the source, is inside the region that was found for it.
+    y, x = (float(place) for place in np.unravel_index(np.argmax(drawn), drawn.shape))
     first = scored.finding.regions[0]
-    y, x = (2 * float(place) for place in peak)
     assert first.x - 4 <= x <= first.x + first.width + 4
     assert first.y - 4 <= y <= first.y + first.height + 4
 
