@@ -15,7 +15,7 @@ from skiagraph.phantom import PhantomKind, as_dicom, draw
 from skiagraph.wrap import NotAPictureError, wrap_picture
 
 # Seeds picked to show one of each answer. A drawn hand looks unusual to a model that has seen only real ones:
-# of the first 24 plain phantoms about half lie above the default operating point. Nothing here measures detection.
+# about half of the first 24 plain phantoms lie above the operating point. Nothing here measures detection.
 _PHANTOMS: Final = (
     ("phantom, plain", PhantomKind.PLAIN, 21, "a drawn hand, nothing planted"),
     ("phantom, fracture", PhantomKind.FRACTURE, 12, "a drawn hand, one bone broken"),
