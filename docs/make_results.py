@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from models.rejection import Rejection
 from runners.analysis import Analysis
 from service.contract import InstanceResult, ObjectKind, StudyRequest
 from service.report.build import build_study
 from service.report.inputs import BuiltObject, SourceInstance
 from service.report.text import as_text
-from service.results import identity_of, instance_result, result_of
+from service.results import identity_of, result_of, source_of
 from skiagraph.phantom import Phantom, PhantomKind, as_dicom, draw
 from skiagraph.settings import Settings
 from skiagraph.settings.report import ReportSettings
@@ -123,19 +122,7 @@ def _analysed(case: _Case, analysis: Analysis) -> SourceInstance:
     outcome = analysis.analyse(case.file)
     dataset = pydicom.dcmread(io.BytesIO(case.file), stop_before_pixels=True)
     answer = result_of(outcome, model=identity_of(analysis.engine), seconds=0.0)
-    result = instance_result(answer, str(dataset.SOPInstanceUID))
-    if isinstance(outcome, Rejection):
-        return SourceInstance(
-            dataset=dataset, display=None, source_width_px=0, source_height_px=0, result=result
-        )
-    return SourceInstance(
-        dataset=dataset,
-        display=outcome.prepared.display,
-        source_width_px=outcome.prepared.source_width_px,
-        source_height_px=outcome.prepared.source_height_px,
-        result=result,
-        anomaly_map=outcome.map_on_display(),
-    )
+    return source_of(dataset, answer, outcome)
 
 
 def _save(made: BuiltObject, name: str) -> None:

@@ -1,11 +1,14 @@
 """From what the runners say to what goes over the wire: one for command line, HTTP API and DICOM path."""
 
+from pydicom.dataset import Dataset
+
 from models.package import OperatingPoint
 from models.rejection import Rejection
 from runners.analysis import Scored
 from runners.loaded import EngineReport
 from service import contract
 from service.contract import InstanceResult, ModelIdentity, RadiographResult, Region, Status
+from service.report.inputs import SourceInstance
 
 
 def identity_of(report: EngineReport) -> ModelIdentity:
@@ -62,4 +65,21 @@ def _wire(point: OperatingPoint) -> contract.OperatingPoint:
         sensitivity_low=point.sensitivity_low,
         sensitivity_high=point.sensitivity_high,
         sensitivity_statement=point.statement,
+    )
+
+
+def source_of(dataset: Dataset, answer: RadiographResult, outcome: Scored | Rejection) -> SourceInstance:
+    """What the report is built from, for one instance; dataset: its header, without PixelData."""
+    result = instance_result(answer, str(dataset.SOPInstanceUID))
+    if isinstance(outcome, Rejection):
+        return SourceInstance(
+            dataset=dataset, display=None, source_width_px=0, source_height_px=0, result=result
+        )
+    return SourceInstance(
+        dataset=dataset,
+        display=outcome.prepared.display,
+        source_width_px=outcome.prepared.source_width_px,
+        source_height_px=outcome.prepared.source_height_px,
+        result=result,
+        anomaly_map=outcome.map_on_display(),
     )

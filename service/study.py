@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from models.rejection import Rejection
 from runners.decoded import DecodeLimits
 from runners.dicom_reader import read_header
 from service import metrics
@@ -18,7 +17,7 @@ from service.pipeline import Analysed, Pipeline
 from service.report.build import build_study
 from service.report.errors import ReportFault
 from service.report.inputs import BuiltObject, SourceInstance
-from service.results import instance_result
+from service.results import source_of
 from skiagraph import log
 from skiagraph.settings import Settings
 
@@ -81,7 +80,10 @@ class StudyPipeline:
     def _report(
         self, request: StudyRequest, headers: Sequence[Dataset], analysed: Sequence[Analysed]
     ) -> tuple[list[BuiltObject], list[SourceInstance]]:
-        sources = [_source(header, each) for header, each in zip(headers, analysed, strict=True)]
+        sources = [
+            source_of(header, each.result, each.outcome)
+            for header, each in zip(headers, analysed, strict=True)
+        ]
         package = self._pipeline.packages[analysed[0].result.model.name]
         try:
             built = build_study(
@@ -129,20 +131,3 @@ class StudyPipeline:
                 fix="send the instances of one study in one request",
             )
         return dataset
-
-
-def _source(dataset: Dataset, analysed: Analysed) -> SourceInstance:
-    result = instance_result(analysed.result, str(dataset.SOPInstanceUID))
-    outcome = analysed.outcome
-    if isinstance(outcome, Rejection):
-        return SourceInstance(
-            dataset=dataset, display=None, source_width_px=0, source_height_px=0, result=result
-        )
-    return SourceInstance(
-        dataset=dataset,
-        display=outcome.prepared.display,
-        source_width_px=outcome.prepared.source_width_px,
-        source_height_px=outcome.prepared.source_height_px,
-        result=result,
-        anomaly_map=outcome.map_on_display(),
-    )
