@@ -1,6 +1,7 @@
 """Errors of training.
 
 TrainError
+├── UnknownModelError: no model is called so
 ├── DataError: the training data cannot be used as it is
 └── RunError: a training run cannot be continued or exported
 """
@@ -8,6 +9,10 @@ TrainError
 
 class TrainError(Exception):
     """Something the user of the training commands can fix; the text says how."""
+
+
+class UnknownModelError(TrainError):
+    """No model is called so."""
 
 
 class DataError(TrainError):

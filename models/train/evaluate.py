@@ -59,7 +59,7 @@ def evaluate_package(
     systems = {
         "score": Scored(values=answers["score"], maps=answers["anomaly_map"]),
         "novelty (16×32 thumbnail, 5 nearest normals)": Scored(values=answers["novelty"]),
-        "control: random weights": _strongest(inputs, draws),
+        **({"control: random weights": _strongest(inputs, draws)} if draws else {}),
         "floor: mean grey": Scored(values=_mean_grey(inputs)),
         "floor: picture size": Scored(
             values=np.array([g.source_width_px * g.source_height_px for g in inputs.geometries], np.float32)
@@ -82,7 +82,11 @@ def evaluate_package(
         ],
         "control_draws": [_draw(inputs, draw) for draw in draws],
         "milliseconds": _timing(session, chosen, package, spec),
-        "parameters": sum(parameter.numel() for member in controls[0] for parameter in member.parameters()),
+        "parameters": sum(p.numel() for member in controls[0] for p in member.parameters())
+        if controls
+        else package.manifest.evaluation["training"]["parameters"],
+        if controls
+        else 0,
     }
 
 

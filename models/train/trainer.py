@@ -1,8 +1,6 @@
 """Trains one member network on planted defects; stops and resumes to the same weights as not stopping."""
 
-import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,8 +15,7 @@ from models.train.data import ByteArray
 from models.train.errors import RunError
 from models.train.metrics import roc_auc
 from models.train.network import STRIDE, DefectNetwork, NetworkConfig, defect_loss
-
-Report = Callable[[int, dict[str, float]], None]
+from models.train.run_folder import Report, Stateful, append_curve, restore_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +57,8 @@ def train_member(
     )
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
-    step = _restore(checkpoint, config, network, averaged, optimizer)
+    parts: dict[str, Stateful] = {"network": network, "averaged": averaged, "optimizer": optimizer}
+    step = restore_checkpoint(checkpoint, asdict(config), parts)
     started, first = time.monotonic(), step
     while step < config.steps:
         loss = _one_step(step, config, data, network, optimizer)
@@ -70,9 +68,8 @@ def train_member(
         if step % config.checkpoint_every == 0 or step == config.steps:
             if len(data.unseen):
                 values["unseen_auc"] = synthetic_auc(averaged, data.unseen, config)
-            _save(checkpoint, config, step, network, averaged, optimizer)
-            with (folder / "curve.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+            save_checkpoint(checkpoint, asdict(config), step, parts)
+            append_curve(folder, step, values)
         report(step, values)
     return averaged.eval()
 
@@ -145,47 +142,6 @@ def synthetic_auc(
         peaks += logits.amax(dim=(1, 2, 3)).tolist()
         planted += (label.amax(dim=(1, 2, 3)) > 0).tolist()
     return roc_auc(np.array(planted), np.array(peaks))
-
-
-def _save(
-    path: Path,
-    config: TrainingConfig,
-    step: int,
-    network: DefectNetwork,
-    averaged: DefectNetwork,
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    state = {
-        "config": json.dumps(asdict(config)),
-        "step": step,
-        "network": network.state_dict(),
-        "averaged": averaged.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    unfinished = path.with_suffix(".tmp")
-    torch.save(state, unfinished)
-    unfinished.replace(path)
-
-
-def _restore(
-    path: Path,
-    config: TrainingConfig,
-    network: DefectNetwork,
-    averaged: DefectNetwork,
-    optimizer: torch.optim.Optimizer,
-) -> int:
-    if not path.is_file():
-        return 0
-    state = torch.load(path, weights_only=True)
-    if state["config"] != json.dumps(asdict(config)):
-        raise RunError(
-            f"{path} was made with other settings: give the same --steps and --seed, or another --out; "
-            f"it has {state['config']}"
-        )
-    network.load_state_dict(state["network"])
-    averaged.load_state_dict(state["averaged"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
 
 
 def load_member(folder: Path, config: NetworkConfig) -> DefectNetwork:

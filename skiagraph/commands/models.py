@@ -59,8 +59,12 @@ def train(
     """Train a model on normal radiographs; needs the `train` extra."""
     _needs_training()
     from models.train.commands import train as train_model
+    from models.train.errors import UnknownModelError
 
-    run = train_model(name, data=_existing(data), out=out, steps=steps, seed=seed, resume=resume)
+    try:
+        run = train_model(name, data=_existing(data), out=out, steps=steps, seed=seed, resume=resume)
+    except UnknownModelError as error:
+        raise UsageError(str(error)) from error
     typer.echo(run)
     return 0
 
