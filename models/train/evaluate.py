@@ -85,8 +85,6 @@ def evaluate_package(
         "parameters": sum(p.numel() for member in controls[0] for p in member.parameters())
         if controls
         else package.manifest.evaluation["training"]["parameters"],
-        if controls
-        else 0,
     }
 
 
