@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from dicom_listener import headers, metrics
 from dicom_listener.assembly import Assembly
 from dicom_listener.errors import ImpossibleTransitionError, UnreadableInstanceError
-from dicom_listener.ledger import arrivals, inbox, journal, revisions
+from dicom_listener.ledger import arrivals, inbox, journal, outbox, revisions
 from dicom_listener.ledger.connection import Database
 from dicom_listener.ledger.records import Delivery, Request, RequestKind, Revision, Route, Trigger
 from dicom_listener.ledger.states import RevisionEvent, RevisionState
@@ -163,7 +163,7 @@ class Dispatcher:
             to_deliver = [
                 tried
                 for destination in self._settings.destinations
-                for tried in revisions.due_deliveries(
+                for tried in outbox.due_deliveries(
                     connection, destination.name, at=at, longest_seconds=longest, most=_HANDED_OUT_AT_ONCE
                 )
             ]
@@ -199,6 +199,6 @@ class Dispatcher:
                     connection, item, error="the attempt was lost", fault=False, next_attempt_at=journal.now()
                 )
             else:
-                revisions.failed_delivery(
+                outbox.failed_delivery(
                     connection, item, error="the attempt was lost", next_attempt_at=journal.now()
                 )

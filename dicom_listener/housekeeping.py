@@ -10,7 +10,7 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.exc import DBAPIError
 
 from dicom_listener import delivery, metrics
-from dicom_listener.ledger import journal, revisions
+from dicom_listener.ledger import journal, outbox
 from dicom_listener.ledger.connection import Database
 from dicom_listener.ledger.states import FINISHED
 from dicom_listener.ledger.tables import revisions as revisions_table
@@ -63,7 +63,7 @@ class Housekeeping:
             self._up[destination.name] = is_up
             if is_up and was_up is not True:
                 with self._database.write() as connection:
-                    hurried = revisions.hurry(connection, destination.name, at=journal.now())
+                    hurried = outbox.hurry(connection, destination.name, at=journal.now())
                 if was_up is False:
                     _log.info("destination is back", destination=destination.name, waiting=hurried)
             elif was_up is not False and not is_up:

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, create_engine, event, make_url
 
 from dicom_listener import delivery, metrics, retry, scoring
 from dicom_listener.delivery import Outcome
-from dicom_listener.ledger import journal, revisions
+from dicom_listener.ledger import journal, outbox, revisions
 from dicom_listener.ledger.connection import Database
 from dicom_listener.ledger.records import Delivery, OutgoingObject, Revision
 from dicom_listener.ledger.states import DeliveryState, RevisionState
@@ -102,7 +102,7 @@ class StudyWorkflows(DBOSConfiguredInstance):
     @DBOS.step(name="send")
     def send_step(self, study_instance_uid: str, revision: int, destination: str, attempt: int) -> str:
         with self._database.read() as connection:
-            tried = revisions.get_delivery(connection, study_instance_uid, revision, destination)
+            tried = outbox.get_delivery(connection, study_instance_uid, revision, destination)
             objects = revisions.objects_of(connection, study_instance_uid, revision)
             scored = revisions.get(connection, study_instance_uid, revision)
         if tried.state is not DeliveryState.PENDING or tried.attempts != attempt:
@@ -113,7 +113,7 @@ class StudyWorkflows(DBOSConfiguredInstance):
         metrics.delivery_attempts_total.labels(destination, result.outcome.value).inc()
         if result.outcome is Outcome.ACCEPTED:
             with self._database.write() as connection:
-                if revisions.delivered(connection, tried):
+                if outbox.delivered(connection, tried):
                     self._turned_around(scored)
         else:
             self._not_sent(tried, result)
@@ -128,7 +128,7 @@ class StudyWorkflows(DBOSConfiguredInstance):
 
         def accepted(made: OutgoingObject, status: int) -> None:
             with self._database.write() as connection:
-                revisions.accepted(connection, tried, position=made.position, status=status)
+                outbox.accepted(connection, tried, position=made.position, status=status)
 
         try:
             return delivery.send(
@@ -187,7 +187,7 @@ class StudyWorkflows(DBOSConfiguredInstance):
             )
         )
         with self._database.write() as connection:
-            revisions.failed_delivery(connection, tried, error=result.error, next_attempt_at=following)
+            outbox.failed_delivery(connection, tried, error=result.error, next_attempt_at=following)
         metrics.retries_total.labels("delivery").inc(following is not None)
 
     def _turned_around(self, revision: Revision) -> None:

@@ -40,7 +40,7 @@ def delivery_from(values: Mapping[str, Any] | RowMapping) -> Delivery:
 
 
 def get(connection: Connection, study_instance_uid: str, revision: int) -> Revision:
-    row = connection.execute(select(revisions).where(*_this(revisions, study_instance_uid, revision))).one()
+    row = connection.execute(select(revisions).where(*this(revisions, study_instance_uid, revision))).one()
     return revision_from(row._mapping)
 
 
@@ -58,7 +58,7 @@ def transition(
     connection: Connection, study_instance_uid: str, revision: int, event: RevisionEvent, **detail: object
 ) -> RevisionState:
     """Apply one event to a revision; raises ImpossibleTransitionError when its state does not know it."""
-    where = _this(revisions, study_instance_uid, revision)
+    where = this(revisions, study_instance_uid, revision)
     state = RevisionState(
         connection.execute(select(revisions.c.state).where(*where).with_for_update()).scalar_one()
     )
@@ -73,7 +73,7 @@ def transition(
         connection.execute(
             update(deliveries)
             .where(
-                *_this(deliveries, study_instance_uid, revision),
+                *this(deliveries, study_instance_uid, revision),
                 deliveries.c.state != DeliveryState.DELIVERED.value,
             )
             .values(state=DeliveryState.DISCARDED.value, finished_at=at)
@@ -98,28 +98,11 @@ def due(connection: Connection, *, at: datetime, longest_seconds: float, most: i
     """
     rows = connection.execute(
         select(revisions)
-        .where(revisions.c.state == RevisionState.READY.value, _is_due(revisions, at, longest_seconds))
+        .where(revisions.c.state == RevisionState.READY.value, is_due(revisions, at, longest_seconds))
         .order_by(revisions.c.priority, revisions.c.next_attempt_at)
         .limit(most)
     )
     return [revision_from(row._mapping) for row in rows]
-
-
-def due_deliveries(
-    connection: Connection, destination: str, *, at: datetime, longest_seconds: float, most: int
-) -> list[Delivery]:
-    """Deliveries to one destination to be attempted now; the clock as in `due`."""
-    rows = connection.execute(
-        select(deliveries)
-        .where(
-            deliveries.c.destination == destination,
-            deliveries.c.state == DeliveryState.PENDING.value,
-            _is_due(deliveries, at, longest_seconds),
-        )
-        .order_by(deliveries.c.next_attempt_at)
-        .limit(most)
-    )
-    return [delivery_from(row._mapping) for row in rows]
 
 
 def predecessor(connection: Connection, study_instance_uid: str, revision: int) -> OutgoingObject | None:
@@ -142,7 +125,7 @@ def predecessor(connection: Connection, study_instance_uid: str, revision: int) 
 def objects_of(connection: Connection, study_instance_uid: str, revision: int) -> list[OutgoingObject]:
     columns = [objects.c[name] for name in OutgoingObject.__dataclass_fields__]
     rows = connection.execute(
-        select(*columns).where(*_this(objects, study_instance_uid, revision)).order_by(objects.c.position)
+        select(*columns).where(*this(objects, study_instance_uid, revision)).order_by(objects.c.position)
     )
     return [OutgoingObject(**row._mapping) for row in rows]
 
@@ -165,7 +148,7 @@ def scored(
     state = transition(connection, study_instance_uid, revision, RevisionEvent.SCORE)
     connection.execute(
         update(revisions)
-        .where(*_this(revisions, study_instance_uid, revision))
+        .where(*this(revisions, study_instance_uid, revision))
         .values(result=result, error=None)
     )
     key = {"study_instance_uid": study_instance_uid, "revision": revision}
@@ -213,7 +196,7 @@ def failed_scoring(
     if next_attempt_at is not None:
         values["next_attempt_at"] = next_attempt_at
     connection.execute(
-        update(revisions).where(*_this(revisions, tried.study_instance_uid, tried.revision)).values(**values)
+        update(revisions).where(*this(revisions, tried.study_instance_uid, tried.revision)).values(**values)
     )
     journal.note(
         connection,
@@ -235,112 +218,12 @@ def rejected(connection: Connection, tried: Revision, *, code: str, reason: str)
         return
     connection.execute(
         update(revisions)
-        .where(*_this(revisions, tried.study_instance_uid, tried.revision))
+        .where(*this(revisions, tried.study_instance_uid, tried.revision))
         .values(attempts=current.attempts + 1, error=f"{code}: {reason}")
     )
     transition(
         connection, tried.study_instance_uid, tried.revision, RevisionEvent.REJECT, code=code, reason=reason
     )
-
-
-def get_delivery(
-    connection: Connection, study_instance_uid: str, revision: int, destination: str
-) -> Delivery:
-    row = connection.execute(
-        select(deliveries)
-        .where(*_this(deliveries, study_instance_uid, revision), deliveries.c.destination == destination)
-        .with_for_update()
-    ).one()
-    return delivery_from(row._mapping)
-
-
-def accepted(connection: Connection, delivery: Delivery, *, position: int, status: int) -> None:
-    """Enter that the destination has one object."""
-    current = get_delivery(connection, delivery.study_instance_uid, delivery.revision, delivery.destination)
-    if position in current.accepted:
-        return
-    _set_delivery(connection, current, accepted=sorted({*current.accepted, position}))
-    journal.note(
-        connection,
-        "object_accepted",
-        delivery.study_instance_uid,
-        delivery.revision,
-        destination=delivery.destination,
-        position=position,
-        status=f"0x{status:04X}",
-    )
-
-
-def delivered(connection: Connection, delivery: Delivery) -> bool:
-    """Enter that the destination has everything; returns whether the whole revision is delivered by it."""
-    uid, revision = delivery.study_instance_uid, delivery.revision
-    # The revision's row first: two destinations that finish at once must not both miss the end.
-    state = connection.execute(
-        select(revisions.c.state).where(*_this(revisions, uid, revision)).with_for_update()
-    ).scalar_one()
-    current = get_delivery(connection, uid, revision, delivery.destination)
-    if current.state is not DeliveryState.PENDING:
-        return False
-    _set_delivery(
-        connection,
-        current,
-        state=DeliveryState.DELIVERED.value,
-        attempts=current.attempts + 1,
-        error=None,
-        finished_at=journal.now(),
-    )
-    journal.note(connection, "delivered", uid, revision, destination=delivery.destination)
-    waiting = connection.execute(
-        select(func.count())
-        .select_from(deliveries)
-        .where(*_this(deliveries, uid, revision), deliveries.c.state != DeliveryState.DELIVERED.value)
-    ).scalar_one()
-    if waiting or state != RevisionState.SCORED.value:
-        return False
-    transition(connection, uid, revision, RevisionEvent.DELIVER)
-    return True
-
-
-def failed_delivery(
-    connection: Connection, delivery: Delivery, *, error: str, next_attempt_at: datetime | None
-) -> None:
-    """Enter a failed attempt; next_attempt_at None gives the delivery up, and with it the revision."""
-    uid, revision = delivery.study_instance_uid, delivery.revision
-    current = get_delivery(connection, uid, revision, delivery.destination)
-    if current.state is not DeliveryState.PENDING or current.attempts != delivery.attempts:
-        return
-    values: dict[str, object] = {"attempts": current.attempts + 1, "error": error}
-    if next_attempt_at is None:
-        values |= {"state": DeliveryState.DEAD_LETTER.value, "finished_at": journal.now()}
-    else:
-        values["next_attempt_at"] = next_attempt_at
-    _set_delivery(connection, current, **values)
-    journal.note(
-        connection,
-        "delivery_failed",
-        uid,
-        revision,
-        destination=delivery.destination,
-        attempt=current.attempts + 1,
-        error=error,
-    )
-    if next_attempt_at is None and get(connection, uid, revision).state is RevisionState.SCORED:
-        transition(
-            connection, uid, revision, RevisionEvent.GIVE_UP, destination=delivery.destination, reason=error
-        )
-
-
-def hurry(connection: Connection, destination: str, *, at: datetime) -> int:
-    """The destination answers again: everything that waits for it is due now. Returns how many."""
-    return connection.execute(
-        update(deliveries)
-        .where(
-            deliveries.c.destination == destination,
-            deliveries.c.state == DeliveryState.PENDING.value,
-            deliveries.c.next_attempt_at > at,
-        )
-        .values(next_attempt_at=at)
-    ).rowcount
 
 
 def again(connection: Connection, revision: Revision) -> str:
@@ -354,7 +237,7 @@ def again(connection: Connection, revision: Revision) -> str:
         connection.execute(
             update(deliveries)
             .where(
-                *_this(deliveries, uid, number),
+                *this(deliveries, uid, number),
                 deliveries.c.state.in_([DeliveryState.DEAD_LETTER.value, DeliveryState.PENDING.value]),
             )
             .values(state=DeliveryState.PENDING.value, finished_at=None, **fresh)
@@ -368,25 +251,14 @@ def again(connection: Connection, revision: Revision) -> str:
         raise ImpossibleTransitionError(
             f"revision {number} is {revision.state}: there is nothing to retry; replay makes a new one"
         )
-    connection.execute(update(revisions).where(*_this(revisions, uid, number)).values(faults=0, **fresh))
+    connection.execute(update(revisions).where(*this(revisions, uid, number)).values(faults=0, **fresh))
     return "scoring"
 
 
-def _set_delivery(connection: Connection, delivery: Delivery, **values: object) -> None:
-    connection.execute(
-        update(deliveries)
-        .where(
-            *_this(deliveries, delivery.study_instance_uid, delivery.revision),
-            deliveries.c.destination == delivery.destination,
-        )
-        .values(**values)
-    )
-
-
-def _this(table: Table, study_instance_uid: str, revision: int) -> tuple[Any, Any]:
+def this(table: Table, study_instance_uid: str, revision: int) -> tuple[Any, Any]:
     return (table.c.study_instance_uid == study_instance_uid, table.c.revision == revision)
 
 
-def _is_due(table: Table, at: datetime, longest_seconds: float) -> Any:
+def is_due(table: Table, at: datetime, longest_seconds: float) -> Any:
     beyond = at + timedelta(seconds=2 * longest_seconds)
     return or_(table.c.next_attempt_at <= at, table.c.next_attempt_at > beyond)
