@@ -82,6 +82,9 @@ class Node(AbstractContextManager["Node"]):
                 settings.service_url,
                 settings.service_token.get_secret_value() if settings.service_token else None,
                 settings.service_timeout_seconds,
+                tls=tls.client_context(settings.service_tls, "listener.service_tls")
+                if settings.service_tls
+                else None,
             )
         )
         workflows = StudyWorkflows(

@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-from pathlib import Path
 from socketserver import BaseServer
 from typing import Any, Final
 
@@ -11,7 +10,9 @@ from pynetdicom.transport import ThreadedAssociationServer
 from dicom_listener import metrics
 from dicom_listener.errors import StartupError
 from skiagraph import log
-from skiagraph.settings.listener import TlsClient, TlsServer
+from skiagraph.settings import tls
+from skiagraph.settings.listener import TlsServer
+from skiagraph.settings.tls import TlsClient
 
 _log = log.get(__name__)
 _HANDSHAKE_SECONDS: Final = 10.0
@@ -19,20 +20,18 @@ _HANDSHAKE_SECONDS: Final = 10.0
 
 def server_context(settings: TlsServer) -> ssl.SSLContext:
     """Raises StartupError where a file cannot be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load(context, "listener.tls", settings.certificate, settings.key, settings.client_ca)
-    if settings.client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+    try:
+        return tls.server_context(settings, "listener.tls")
+    except OSError as error:
+        raise StartupError(str(error)) from error
 
 
-def client_context(settings: TlsClient) -> ssl.SSLContext:
+def client_context(settings: TlsClient, where: str = "listener.destinations.tls") -> ssl.SSLContext:
     """Raises StartupError where a file cannot be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load(context, "listener.destinations.tls", settings.certificate, settings.key, settings.ca)
-    return context
+    try:
+        return tls.client_context(settings, where)
+    except OSError as error:
+        raise StartupError(str(error)) from error
 
 
 class AssociationServer(ThreadedAssociationServer):
@@ -63,19 +62,3 @@ class AssociationServer(ThreadedAssociationServer):
         """As the library's own, which expects to have been started by `AE.start_server`."""
         BaseServer.shutdown(self)
         self.server_close()
-
-
-def _load(
-    context: ssl.SSLContext, name: str, certificate: Path | None, key: Path | None, authority: Path | None
-) -> None:
-    try:
-        if certificate is not None:
-            context.load_cert_chain(certificate, key)
-        if authority is not None:
-            context.load_verify_locations(authority)
-    except OSError as error:  # SSLError is one
-        raise StartupError(
-            f"{name}: {certificate or '-'}, {key or '-'} or {authority or '-'} cannot be used:"
-            f" {error.strerror or error};"
-            " give readable PEM files, and the key that belongs to the certificate"
-        ) from error

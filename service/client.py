@@ -1,6 +1,7 @@
 """A typed client of the HTTP API: what the DICOM node, the command line and integrators call."""
 
 import hashlib
+import ssl
 from collections.abc import Iterable
 from contextlib import ExitStack
 from email.message import Message
@@ -52,13 +53,22 @@ class Client:
     """A connection to one service; close it, or use `with`. Methods raise ServiceError and nothing else.
 
     timeout: seconds for one whole answer (httpx's read timeout), connecting included.
+    tls: whom to trust at an https:// URL, and the certificate to show; None trusts the public authorities.
     """
 
-    def __init__(self, base_url: str, token: str | None = None, timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        token: str | None = None,
+        timeout: float = 60.0,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._http = httpx.Client(
             base_url=base_url,
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
+            verify=tls or True,
         )
 
     def score_study(

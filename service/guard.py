@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
-from service.access import authorise, scope_of
+from service.access import authorise, is_open, known_tokens, scope_of
 from service.errors import Fault, ProblemError, Rejected, TryLater
 from skiagraph import log
 from skiagraph.settings.service import ServiceSettings
@@ -28,6 +28,7 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self._app = app
         self._settings = settings
+        self._tokens = known_tokens(settings)
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +68,14 @@ class Guard:
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         needed = scope_of(scope["method"], scope["path"])
-        authorise(_header(scope, b"authorization"), needed, self._settings.tokens, datetime.now(UTC).date())
+        address = (scope.get("server") or (None,))[0]
+        authorise(
+            _header(scope, b"authorization"),
+            needed,
+            self._tokens,
+            datetime.now(UTC).date(),
+            anonymous=is_open(self._settings, address),
+        )
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return

@@ -3,8 +3,10 @@
 import os
 import shutil
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -12,8 +14,13 @@ import httpx
 
 from models import package
 from models.package import ModelPackage, PackageError
-from skiagraph.settings import Settings
-from skiagraph.settings.listener import Destination, ListenerSettings, TlsServer
+from service.access import authorise, known_tokens
+from service.errors import Rejected
+from skiagraph.errors import UsageError
+from skiagraph.settings import Settings, SettingsError
+from skiagraph.settings.listener import Destination, ListenerSettings
+from skiagraph.settings.tls import TlsFiles, server_context
+from skiagraph.supervisor import service_context, service_url
 
 _VERIFICATION: Final = "1.2.840.10008.1.1"
 _PATIENCE_SECONDS: Final = 5.0
@@ -38,7 +45,11 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
     yield check_model(settings.service.model)
     yield check_folder(settings.listener)
     if settings.listener.tls is not None:
-        yield check_tls(settings.listener.tls)
+        yield check_tls(settings.listener.tls, "listener.tls")
+    if settings.service.tls is not None:
+        yield check_tls(settings.service.tls, "service.tls")
+    if settings.service.tokens or settings.service.tokens_file:
+        yield check_token(settings)
     yield from check_parts(settings)
     if not settings.listener.destinations:
         yield Finding(
@@ -85,11 +96,15 @@ def check_folder(listener: ListenerSettings) -> Finding:
 def check_parts(settings: Settings) -> Iterator[Finding]:
     """The service and the DICOM node: running and ready, or their ports free for them."""
     listener, service = settings.listener, settings.service
-    if "service_url" in listener.model_fields_set:
-        yield _check_http("HTTP service", listener.service_url, None)
-    else:  # `skiagraph up` points the node at the service beside it
-        host = "127.0.0.1" if service.host == "0.0.0.0" else service.host  # noqa: S104  compared, not bound
-        yield _check_http("HTTP service", f"http://{host}:{service.port}", (service.host, service.port))
+    away = "service_url" in listener.model_fields_set
+    try:
+        # Not named: `skiagraph up` points the node at the service beside it.
+        url = listener.service_url if away else service_url(settings)
+        tls = service_context(listener)
+    except UsageError as error:
+        yield Finding(what="HTTP service", outcome=Outcome.FAILED, detail=str(error))
+    else:
+        yield _check_http("HTTP service", url, None if away else (service.host, service.port), tls)
     yield _check_http(
         "console",
         f"http://{listener.console_host}:{listener.console_port}",
@@ -98,16 +113,35 @@ def check_parts(settings: Settings) -> Iterator[Finding]:
     yield _check_dicom_port(listener)
 
 
-def check_tls(tls: TlsServer) -> Finding:
-    """Certificate, key and authority of our own TLS port can be used together."""
-    from dicom_listener.errors import StartupError
-    from dicom_listener.tls import server_context
-
+def check_tls(files: TlsFiles, where: str) -> Finding:
+    """Certificate, key and authority of a TLS port of ours can be used together."""
     try:
-        server_context(tls)
-    except StartupError as error:
+        server_context(files, where)
+    except OSError as error:
         return Finding(what="TLS", outcome=Outcome.FAILED, detail=str(error))
-    return Finding(what="TLS", outcome=Outcome.OK, detail=f"{tls.certificate} and its key can be used")
+    return Finding(what="TLS", outcome=Outcome.OK, detail=f"{files.certificate} and its key can be used")
+
+
+def check_token(settings: Settings) -> Finding:
+    """The token that the node shows is one that the service lets score."""
+    token = settings.listener.service_token
+    try:
+        authorise(
+            f"Bearer {token.get_secret_value()}" if token else None,
+            "score",
+            known_tokens(settings.service),
+            datetime.now(UTC).date(),
+            anonymous=False,
+        )
+    except SettingsError as error:
+        return Finding(what="token", outcome=Outcome.FAILED, detail=str(error))
+    except Rejected as error:
+        return Finding(
+            what="token",
+            outcome=Outcome.FAILED,
+            detail=f"listener.service_token, as the service would answer it: {error.problem.detail}",
+        )
+    return Finding(what="token", outcome=Outcome.OK, detail="listener.service_token may score")
 
 
 def check_destination(listener: ListenerSettings, destination: Destination) -> Finding:
@@ -132,9 +166,11 @@ def check_destination(listener: ListenerSettings, destination: Destination) -> F
     )
 
 
-def _check_http(what: str, url: str, bind: tuple[str, int] | None) -> Finding:
+def _check_http(
+    what: str, url: str, bind: tuple[str, int] | None, tls: ssl.SSLContext | None = None
+) -> Finding:
     try:
-        status = httpx.get(f"{url}/readyz", timeout=7).status_code
+        status = httpx.get(f"{url}/readyz", timeout=7, verify=tls or True).status_code
     except httpx.HTTPError as error:
         if bind is None:
             return Finding(what=what, outcome=Outcome.FAILED, detail=f"{url} does not answer: {error}")

@@ -6,6 +6,7 @@ A killed supervisor leaves no orphan: the kernel then sends SIGTERM to each chil
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 from typing import Final, Self
@@ -21,6 +23,8 @@ from skiagraph import log
 from skiagraph.errors import FailedError, UsageError
 from skiagraph.processes import die_with_parent, stop
 from skiagraph.settings import CONFIG_VARIABLE, Settings
+from skiagraph.settings.listener import ListenerSettings
+from skiagraph.settings.tls import client_context
 
 READY_DEADLINE_SECONDS: Final = 120.0
 POLL_SECONDS: Final = 0.1
@@ -36,10 +40,17 @@ class Part:
     process: subprocess.Popen[bytes]
     ready_url: str
     stop_deadline_seconds: float
+    tls: ssl.SSLContext | None
 
     @classmethod
     def start(
-        cls, name: str, *, ready_url: str, stop_deadline_seconds: float, environment: dict[str, str]
+        cls,
+        name: str,
+        *,
+        ready_url: str,
+        stop_deadline_seconds: float,
+        environment: dict[str, str],
+        tls: ssl.SSLContext | None,
     ) -> Self:
         """Start `skiagraph NAME` as a child that does not outlive this process."""
         process = subprocess.Popen(
@@ -51,12 +62,16 @@ class Part:
         )
         _log.info("started", part=name, pid=process.pid)
         return cls(
-            name=name, process=process, ready_url=ready_url, stop_deadline_seconds=stop_deadline_seconds
+            name=name,
+            process=process,
+            ready_url=ready_url,
+            stop_deadline_seconds=stop_deadline_seconds,
+            tls=tls,
         )
 
     def ready(self) -> bool:
         try:
-            with urllib.request.urlopen(self.ready_url, timeout=6) as answer:  # noqa: S310 - our own http URL
+            with urllib.request.urlopen(self.ready_url, timeout=6, context=self.tls) as answer:  # noqa: S310 - our own URL
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -74,6 +89,7 @@ class _Stop(BaseException):
 def supervise(settings: Settings, config: Path | None) -> int:
     """Run both parts until a signal (returns 0) or until one ends by itself (raises FailedError)."""
     environment = child_environment(settings, config)
+    tls = service_context(settings.listener)
     listener = settings.listener
     api = environment["SKIAGRAPH_LISTENER__SERVICE_URL"]
     console = f"http://{_reachable(listener.console_host)}:{listener.console_port}"
@@ -84,7 +100,11 @@ def supervise(settings: Settings, config: Path | None) -> int:
         with _signals():
             for name, url, seconds in plan:
                 part = Part.start(
-                    name, ready_url=f"{url}/readyz", stop_deadline_seconds=seconds, environment=environment
+                    name,
+                    ready_url=f"{url}/readyz",
+                    stop_deadline_seconds=seconds,
+                    environment=environment,
+                    tls=tls,
                 )
                 parts.append(part)
             for part in parts:
@@ -115,13 +135,40 @@ def child_environment(settings: Settings, config: Path | None) -> dict[str, str]
     environment = dict(os.environ)
     if config is not None:
         environment[CONFIG_VARIABLE] = str(config.resolve())
-    environment["SKIAGRAPH_LISTENER__SERVICE_URL"] = f"http://{_reachable(service.host)}:{service.port}"
+    environment["SKIAGRAPH_LISTENER__SERVICE_URL"] = service_url(settings)
     environment["BENTOML_DO_NOT_TRACK"] = "True"
     return environment
 
 
+def service_url(settings: Settings) -> str:
+    """Where the service of these settings is reached from the node beside it; raises UsageError."""
+    listener, service = settings.listener, settings.service
+    if service.tls is None:
+        return f"http://{_reachable(service.host)}:{service.port}"
+    if not listener.service_url.startswith("https://"):
+        raise UsageError(
+            f"setting listener.service_url: {listener.service_url} was given, and service.tls is set; give"
+            f" https://NAME:{service.port} with a name that the certificate has"
+        )
+    return listener.service_url
+
+
+def service_context(listener: ListenerSettings) -> ssl.SSLContext | None:
+    """Whom the node trusts to be the service; None: the public authorities. Raises UsageError."""
+    if listener.service_tls is None:
+        return None
+    try:
+        return client_context(listener.service_tls, "listener.service_tls")
+    except OSError as error:
+        raise UsageError(f"setting {error}") from error
+
+
 def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host  # noqa: S104 - compared, not bound
+    """The address, for a URL, at which something bound to `host` answers on this machine."""
+    address = ip_address(host)
+    if address.is_unspecified:
+        return "127.0.0.1"
+    return f"[{address}]" if address.version == 6 else str(address)
 
 
 def _wait_until_ready(parts: list[Part], part: Part) -> None:

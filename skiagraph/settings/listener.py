@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, model_validator
 
 from skiagraph.settings.base import Section
+from skiagraph.settings.tls import TlsClient, TlsFiles
 
 AeTitle = Annotated[
     str,
@@ -23,21 +24,10 @@ UidText = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
 MEBIBYTE = 1024 * 1024
 
 
-class TlsServer(Section):
-    """A second port, for associations over TLS (PS3.15 B.9). Files in PEM."""
+class TlsServer(TlsFiles):
+    """A second port, for associations over TLS (PS3.15 B.9)."""
 
     port: PortOrAny = 2762
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None  # set: every client must show a certificate that this authority has signed
-
-
-class TlsClient(Section):
-    """How a destination is reached over TLS. Files in PEM."""
-
-    ca: Path  # who must have signed the destination's certificate
-    certificate: Path | None = None
-    key: Path | None = None
 
 
 class Destination(Section):
@@ -106,6 +96,9 @@ class ListenerSettings(Section):
     folder: Path = Path("var")  # spool, ledger and workflow database live below it
     database_url: SecretStr | None = None  # postgresql://…; none means SQLite in the folder
     service_url: str = "http://127.0.0.1:3000"
+    service_tls: TlsClient | None = (
+        None  # for an https:// URL; none: public authorities are trusted
+    )
     service_token: SecretStr | None = None
     service_timeout_seconds: Seconds = 120.0
     scoring_concurrency: Annotated[int, Field(ge=1, le=64)] = 2

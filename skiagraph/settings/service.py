@@ -1,12 +1,14 @@
 """Section `service`: the HTTP service, its runners and the model."""
 
 from datetime import date
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from skiagraph.settings.base import Section
+from skiagraph.settings.tls import TlsFiles
 
 Scope = Literal["score", "read"]
 
@@ -20,10 +22,20 @@ class Token(Section):
     expires: date | None = None  # the last day it is good for, UTC
 
 
+def _address(host: str) -> str:
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        raise ValueError("give an IP address of this machine, or 0.0.0.0 for all of them") from None
+
+
 class ServiceSettings(Section):
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(_address)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 3000
-    tokens: tuple[Token, ...] = ()  # none: whoever reaches the port may ask
+    tls: TlsFiles | None = None  # HTTPS, and nothing but HTTPS
+    tokens: tuple[Token, ...] = ()
+    tokens_file: Path | None = None  # a YAML list of further tokens, read at start
+    allow_anonymous: bool = False  # without a token, also from other machines
     model: str = "synthetic-defects"  # name of a package in models/packages, or a folder
     also_models: tuple[str, ...] = ()  # further packages, chosen per request
     engine: Literal["auto", "tensorrt", "cpu"] = "auto"
@@ -38,3 +50,16 @@ class ServiceSettings(Section):
     max_body_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
     max_pixels: Annotated[int, Field(gt=0)] = 60_000_000
     plan_cache: Path | None = None
+
+    @model_validator(mode="after")
+    def _somebody_is_asked(self) -> Self:
+        locked = bool(self.tokens) or self.tokens_file is not None
+        if locked and self.allow_anonymous:
+            raise ValueError("allow_anonymous is true beside tokens: remove one of them")
+        if not (locked or self.allow_anonymous or ip_address(self.host).is_loopback):
+            raise ValueError(
+                f"host {self.host} is reached from other machines, and nobody is asked for a token: set"
+                " service.tokens or service.tokens_file, or host: 127.0.0.1, or, where whoever reaches the"
+                " port may ask, allow_anonymous: true"
+            )
+        return self

@@ -1,8 +1,6 @@
 """Reception beside the main line: TLS, several AE titles, expected views, unfriendly traffic, retention."""
 
-import os
 import random
-import shutil
 import socket
 import subprocess
 import threading
@@ -16,6 +14,7 @@ import pytest
 from pydicom.uid import generate_uid
 
 from dicom_listener import studies
+from tests.certificates import make_certificates
 from tests.conftest import debian_program
 from tests.dicom_listener.peers import FakeService, NodeProcess, radiograph, send, until
 from tests.dicom_listener.test_interop import dcmtk
@@ -28,24 +27,7 @@ REJECTED_HANDSHAKES = (
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An authority, and a server and a client that it has signed."""
-    folder = tmp_path_factory.mktemp("certificates")
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("openssl is missing (apt-get install openssl)")
-        pytest.skip("openssl is missing (apt-get install openssl)")
-
-    def run(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "rsa:2048", "-nodes")
-    run("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
-    for name in ("server", "client"):
-        run("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names", "-days", "2")
-        run("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ DECIDED_BY_THE_CHART = {
     "Settings": {"log_json"},
     "ListenerSettings": {
         "host", "port", "console_host", "console_port", "folder", "service_url",
-        "database_url", "service_token",
+        "service_tls", "database_url", "service_token",
     },
     "TlsServer": {"port"},
-    "ServiceSettings": {"host", "port", "plan_cache"},
+    "ServiceSettings": {"host", "port", "plan_cache", "tls", "tokens_file"},
 }  # fmt: skip
 
 

@@ -1,10 +1,14 @@
 """What one value turns on or off, each with its opposite."""
 
+import hashlib
 from typing import Any
 
 import pytest
+import yaml
+from pydantic import TypeAdapter
 
-from tests.helm.chart import VALUE_SETS, Object, Renderer, one, read
+from skiagraph.settings.service import Token
+from tests.helm.chart import NOTES, VALUE_SETS, Object, Renderer, one, read, without
 
 
 def _pod(objects: list[Object], half: str) -> Object:
@@ -82,7 +86,10 @@ def test_without_a_claim_the_notes_warn(renderer: Renderer) -> None:
 
 
 def test_secrets_come_from_secrets_and_nowhere_else(renderer: Renderer) -> None:
-    values = {"listener": {"database": {"existingSecret": "pg"}, "serviceToken": {"existingSecret": "token"}}}
+    values = {
+        "settings": {"service": {"tokens": [{"name": "listener", "sha256": "0" * 64}]}},
+        "listener": {"database": {"existingSecret": "pg"}, "serviceToken": {"existingSecret": "token"}},
+    }
     objects = renderer.objects(values)
     environment = {item["name"]: item for item in _pod(objects, "listener")["containers"][0]["env"]}
     assert environment["SKIAGRAPH_LISTENER__DATABASE_URL"]["valueFrom"] == {
@@ -93,6 +100,41 @@ def test_secrets_come_from_secrets_and_nowhere_else(renderer: Renderer) -> None:
     }
     assert not [item for item in objects if item["kind"] == "Secret"]
     assert "DATABASE" not in str(_pod(renderer.objects({}), "listener")["containers"][0]["env"])
+
+
+def test_without_a_token_of_the_site_the_chart_makes_one(renderer: Renderer) -> None:
+    objects = renderer.objects({})
+    secret = one(objects, "Secret", "-access")["stringData"]
+    (token,) = TypeAdapter(list[Token]).validate_python(yaml.safe_load(secret["tokens.yaml"]))
+    assert token.sha256 == hashlib.sha256(secret["token"].encode()).hexdigest()
+    assert len(secret["token"]) >= 40
+    shown = {item["name"]: item for item in _pod(objects, "listener")["containers"][0]["env"]}
+    assert shown["SKIAGRAPH_LISTENER__SERVICE_TOKEN"]["valueFrom"] == {
+        "secretKeyRef": {"name": "site-skiagraph-access", "key": "token"}
+    }
+    (volume,) = [item for item in _pod(objects, "service")["volumes"] if item["name"] == "access"]
+    # The service sees the digests alone.
+    assert volume["secret"]["items"] == [{"key": "tokens.yaml", "path": "tokens.yaml"}]
+    others = {"settings": {"service": {"allow_anonymous": True}}}
+    assert not [item for item in renderer.objects(others) if item["kind"] == "Secret"]
+    assert "WARNING: settings.service.allow_anonymous" in renderer.texts(others)[NOTES]
+
+
+def test_tls_of_the_service_is_asked_for_by_everybody_or_nobody(renderer: Renderer) -> None:
+    values = {"service": {"tls": {"existingSecret": "site"}}, "serviceMonitor": {"enabled": True}}
+    for given, scheme in ((values, "HTTPS"), (without(values, ("service",)), None)):
+        objects = renderer.objects(given)
+        container = _pod(objects, "service")["containers"][0]
+        probes = [container[kind]["httpGet"].get("scheme") for kind in container if kind.endswith("Probe")]
+        assert probes == [scheme] * 3
+        endpoint = one(objects, "ServiceMonitor", "-service")["spec"]["endpoints"][0]
+        assert endpoint.get("scheme") == (scheme and scheme.lower())
+        test = one(objects, "Pod")["spec"]
+        assert ("https://site-skiagraph-service:3000" in str(test)) is bool(scheme)
+        assert bool(test.get("volumes")) is bool(scheme)
+        mounted = [item["name"] for item in _pod(objects, "listener")["volumes"]]
+        assert ("service-ca" in mounted) is bool(scheme)
+        assert "tls.key" not in str(_pod(objects, "listener"))
 
 
 def test_tls_has_a_port_of_its_own_everywhere_or_nowhere(renderer: Renderer) -> None:

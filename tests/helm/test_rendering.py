@@ -55,6 +55,9 @@ def test_the_product_reads_the_settings(
     (tmp_path / "skiagraph.yaml").write_text(
         one(objects, "ConfigMap", _fullname(given))["data"]["skiagraph.yaml"]
     )
+    for variable in one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]:
+        if variable["name"].startswith("SKIAGRAPH_SERVICE"):
+            monkeypatch.setenv(variable["name"], variable["value"])
     loaded = settings.load(tmp_path / "skiagraph.yaml")
     listener = loaded.listener
     assert [item.name for item in listener.destinations] == [
@@ -65,7 +68,11 @@ def test_the_product_reads_the_settings(
         EVERYWHERE, 11112, EVERYWHERE, 8080,
     )  # fmt: skip
     assert (loaded.service.host, loaded.service.port) == (EVERYWHERE, 3000)
-    assert listener.service_url == f"http://{one(objects, 'Service', '-service')['metadata']['name']}:3000"
+    scheme = "https" if loaded.service.tls else "http"
+    assert (
+        listener.service_url == f"{scheme}://{one(objects, 'Service', '-service')['metadata']['name']}:3000"
+    )
+    assert (listener.service_tls is None) is (loaded.service.tls is None)
     grace = {name: pod["spec"].get("terminationGracePeriodSeconds", 30) for name, pod in pods(objects)}
     assert grace[f"{_fullname(given)}-listener"] >= listener.drain_seconds + 20
     assert grace[f"{_fullname(given)}-service"] > loaded.service.request_timeout_seconds
@@ -78,6 +85,8 @@ def test_the_product_reads_the_settings(
     assert str(listener.folder) in mounts
     files = [listener.tls.certificate, listener.tls.key, listener.tls.client_ca] if listener.tls else []
     files += [item.tls.ca for item in listener.destinations if item.tls]
+    files += [loaded.service.tokens_file]
+    files += [loaded.service.tls.key, listener.service_tls.ca] if loaded.service.tls else []
     assert all(str(file.parent) in mounts for file in files if file)
     assert listener.tls is None or listener.tls.port == 2762
     if loaded.service.plan_cache is not None:

@@ -92,6 +92,7 @@ def test_what_the_chart_decides_and_what_is_secret_is_refused_in_settings(
             {"settings": {"service": {"tokens": [{"name": "a", "sha256": "0" * 64}]}}},
             "listener.serviceToken.existingSecret",
         ),
+        ({"listener": {"serviceToken": {"existingSecret": "mine"}}}, "settings.service.tokens"),
     ],
 )
 def test_a_contradiction_is_refused_with_what_to_do(

@@ -18,8 +18,8 @@ from service.serve import free_port
 from tests.runners.radiographs import dicom_file, drawn
 from tests.service.conftest import Running, spawn, start, stop
 
-SECRETS = {"score": "let me score", "read": "let me read"}
-SCORE, READ = ({"Authorization": f"Bearer {secret}"} for secret in SECRETS.values())
+SECRETS = {"score": "let me score", "read": "let me read", "late": "let me score still"}
+SCORE, READ, LATE = ({"Authorization": f"Bearer {secret}"} for secret in SECRETS.values())
 
 
 def workers(running: Running) -> list[psutil.Process]:
@@ -34,13 +34,17 @@ def gone(processes: list[psutil.Process], *, within_seconds: float) -> bool:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A service with small limits and tokens; the last test that uses it stops it."""
-    digests = {name: hashlib.sha256(secret.encode()).hexdigest() for name, secret in SECRETS.items()}
+    tokens = [
+        {"name": name, "sha256": hashlib.sha256(secret.encode()).hexdigest(), "scopes": [name]}
+        for name, secret in SECRETS.items()
+    ]
+    tokens[-1] |= {"scopes": ["score"], "expires": "2020-12-31"}
     running = start(
         tmp_path_factory.mktemp("small"),
         free_port("127.0.0.1"),
         max_requests=1,
         max_body_bytes=4_000_000,
-        tokens=[{"name": name, "sha256": digest, "scopes": [name]} for name, digest in digests.items()],
+        tokens=tokens,
     )
     yield running
     stop(running)
@@ -128,19 +132,35 @@ def test_a_token_opens_what_its_scopes_say(small: Running) -> None:
     url = small.url
     assert httpx.get(f"{url}/v1/models", headers=READ).status_code == 200
     assert httpx.post(f"{url}/v1/score", content=b"", headers=SCORE).json()["code"] == "empty"
-    for headers, status in ((READ, 403), ({}, 401), ({"Authorization": "Bearer wrong"}, 401)):
+    answers = [httpx.get(f"{url}/v1/models", headers=READ)]
+    wrong = {"Authorization": "Bearer let me score, please"}
+    for headers, status, code in (
+        (READ, 403, "forbidden"),
+        ({}, 401, "unauthorised"),
+        (wrong, 401, "unauthorised"),
+        (LATE, 401, "unauthorised"),
+    ):
+        series = f'skiagraph_http_problems_total{{code="{code}",status="{status}"}}'
+        before = metric(small, series)
         answer = httpx.post(f"{url}/v1/score", content=b"", headers=headers)
-        assert (answer.status_code, answer.json()["status"]) == (status, status)
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert (answer.status_code, answer.json()["status"], answer.json()["code"]) == (status, status, code)
+        assert answer.json()["fix"]
+        assert answer.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
+        assert metric(small, series) == before + 1
+        answers.append(answer)
     assert httpx.get(f"{url}/readyz").status_code == 200
     with Client(url, token=SECRETS["score"]) as client, pytest.raises(RejectedByService):
         client.score(b"")
     with Client(url) as client, pytest.raises(ServiceFault, match="401"):
         client.score(b"")
-    log = small.log.read_text()
-    assert not any(secret in log for secret in SECRETS.values())
-    counted = 'skiagraph_http_problems_total{code="unauthorised",status="401"}'
-    assert counted in httpx.get(f"{url}/metrics").text
+    told = [answer.text + str(answer.headers) for answer in answers]
+    told += [small.log.read_text(), httpx.get(f"{url}/metrics").text, httpx.get(f"{url}/schema.json").text]
+    assert not any("let me" in text for text in told)
+
+
+def metric(running: Running, series: str) -> float:
+    lines = httpx.get(f"{running.url}/metrics").text.splitlines()
+    return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(series)), 0.0)
 
 
 def test_sigterm_finishes_the_running_request_and_leaves_nothing(small: Running) -> None:

@@ -1,5 +1,10 @@
-"""The whole product: DCMTK sends over a real association, `skiagraph up` answers, Orthanc receives."""
+"""The whole product: DCMTK sends over a real association, `skiagraph up` answers, Orthanc receives.
 
+The node reaches the service over TLS with certificates on both sides, and with a token.
+"""
+
+import hashlib
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -7,21 +12,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pydicom
 import pytest
+import yaml
+from pydantic import SecretStr
 from pydicom.dataset import Dataset
 
 from dicom_listener.ledger.overview import StudyHistory
 from dicom_listener.studies import list_studies, show_study
+from service.client import Client, RejectedByService, TransientServiceError
+from skiagraph.checks import Outcome, run_checks
 from skiagraph.demo import pacs as receiving
+from skiagraph.demo.ports import free_ports
 from skiagraph.demo.product import Product, running_product
 from skiagraph.demo.send import send
 from skiagraph.demo.studies import DemoStudy
 from skiagraph.phantom import PhantomKind, as_dicom, draw
+from skiagraph.settings.tls import TlsClient
+from skiagraph.supervisor import service_context
+from tests.certificates import make_certificates
 from tests.conftest import debian_program
 
 pytestmark = pytest.mark.debian("Orthanc", "storescu", "dciodvfy", "dsrdump")
 
+TOKEN = "what only the node knows"  # noqa: S105  of this test
 FINISHED = {"delivered", "rejected", "dead_letter", "dropped"}
 
 
@@ -70,12 +85,35 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     work = tmp_path_factory.mktemp("site")
+    made = make_certificates(tmp_path_factory.mktemp("certificates"))
+    tokens = work / "tokens.yaml"
+    digest = hashlib.sha256(TOKEN.encode()).hexdigest()
+    tokens.write_text(yaml.safe_dump([{"name": "listener", "sha256": digest, "scopes": ["score"]}]))
+
+    def pair(who: str) -> dict[str, str]:
+        return {"certificate": f"{made}/{who}.pem", "key": f"{made}/{who}.key"}
+
     program = debian_program("Orthanc")
     assert program is not None
     with receiving.orthanc(program, work) as pacs:
         destination = {"name": "pacs", "ae_title": receiving.AE_TITLE, "host": "127.0.0.1", "port": pacs.port}
-        listener = {"quiet_period_seconds": 0.5, "reserve_bytes": 0, "destinations": [destination]}
-        with running_product(work / "product", listener=listener, log=work / "up.log") as product:
+        (port,) = free_ports(1)
+        listener = {
+            "quiet_period_seconds": 0.5,
+            "reserve_bytes": 0,
+            "destinations": [destination],
+            "service_url": f"https://localhost:{port}",
+            "service_tls": {"ca": f"{made}/ca.pem", **pair("client")},
+            "service_token": TOKEN,
+        }
+        service = {
+            "port": port,
+            "tls": {"client_ca": f"{made}/ca.pem", **pair("server")},
+            "tokens_file": str(tokens),
+        }
+        with running_product(
+            work / "product", listener=listener, service=service, log=work / "up.log"
+        ) as product:
             yield Site(product=product, pacs=pacs)
 
 
@@ -108,6 +146,36 @@ def test_a_hand_comes_back_as_one_report_and_one_heatmap(
     picture = pydicom.dcmread(heatmap)
     assert picture.pixel_array.ndim == 3
     assert picture.pixel_array.std() > 10
+
+
+def test_the_service_is_reached_over_tls_with_a_certificate_and_a_token_or_not_at_all(site: Site) -> None:
+    listener = site.product.settings.listener
+    url, files = listener.service_url, listener.service_tls
+    assert files is not None
+    trusted = service_context(listener)
+    assert httpx.get(f"{url}/readyz", verify=trusted or True).status_code == 200
+    with Client(url, TOKEN, tls=trusted) as client, pytest.raises(RejectedByService, match="empty"):
+        client.score(b"")
+    without_certificate = service_context(listener.model_copy(update={"service_tls": TlsClient(ca=files.ca)}))
+    for tls in (without_certificate, None, ssl.create_default_context()):
+        with Client(url, TOKEN, tls=tls) as client, pytest.raises(TransientServiceError):
+            client.score(b"")
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{url.replace('https', 'http')}/readyz")
+
+
+def test_check_finds_the_secured_service_ready_and_a_wrong_token_wanting(site: Site) -> None:
+    settings = site.product.settings
+    found = {finding.what: finding for finding in run_checks(settings)}
+    assert {
+        name: found[name].outcome for name in ("TLS", "token", "HTTP service", "console")
+    } == dict.fromkeys(("TLS", "token", "HTTP service", "console"), Outcome.OK)
+    wrong = {"service_token": SecretStr("another"), "service_tls": None}
+    settings = settings.model_copy(update={"listener": settings.listener.model_copy(update=wrong)})
+    found = {finding.what: finding for finding in run_checks(settings)}
+    assert found["token"].outcome is found["HTTP service"].outcome is Outcome.FAILED
+    assert "listener.service_token" in found["token"].detail
+    assert "another" not in str(found)
 
 
 @pytest.mark.parametrize(

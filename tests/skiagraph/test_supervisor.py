@@ -16,7 +16,7 @@ import pytest
 from skiagraph.demo.product import Product, running_product
 from skiagraph.errors import UsageError
 from skiagraph.settings import Settings
-from skiagraph.supervisor import child_environment
+from skiagraph.supervisor import child_environment, service_context
 
 
 @contextmanager
@@ -102,7 +102,19 @@ def test_up_needs_fixed_ports(section: str, key: str) -> None:
 
 
 def test_the_listener_is_pointed_at_the_service_beside_it(tmp_path: Path) -> None:
-    settings = Settings.model_validate({"service": {"host": "::", "port": 4321}})
+    settings = Settings.model_validate({"service": {"host": "::", "port": 4321, "allow_anonymous": True}})
     environment = child_environment(settings, tmp_path / "a.yaml")
     assert environment["SKIAGRAPH_LISTENER__SERVICE_URL"] == "http://127.0.0.1:4321"
     assert environment["SKIAGRAPH_CONFIG"] == str(tmp_path / "a.yaml")
+
+
+def test_over_tls_the_listener_needs_the_name_in_the_certificate() -> None:
+    service = {"port": 4321, "tls": {"certificate": "site.pem", "key": "site.key"}}
+    with pytest.raises(UsageError, match=r"listener\.service_url.*https://NAME:4321"):
+        child_environment(Settings.model_validate({"service": service}), None)
+    listener = {"service_url": "https://hand.example:4321", "service_tls": {"ca": "nowhere.pem"}}
+    settings = Settings.model_validate({"service": service, "listener": listener})
+    environment = child_environment(settings, None)
+    assert environment["SKIAGRAPH_LISTENER__SERVICE_URL"] == "https://hand.example:4321"
+    with pytest.raises(UsageError, match=r"listener\.service_tls.*nowhere\.pem"):
+        service_context(settings.listener)

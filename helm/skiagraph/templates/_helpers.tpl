@@ -53,16 +53,35 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $listener := dict
   "host" "0.0.0.0" "port" 11112 "console_host" "0.0.0.0" "console_port" 8080
   "folder" "/var/lib/skiagraph"
-  "service_url" (printf "http://%s-service:3000" (include "skiagraph.fullname" .)) }}
+  "service_url" (include "skiagraph.serviceUrl" .) }}
+{{- if .Values.service.tls.existingSecret }}
+{{- $_ := set $listener "service_tls" (dict "ca" "/etc/skiagraph-service-ca/ca.crt") }}
+{{- end }}
 {{- if .Values.settings.listener.tls }}
 {{- $_ := set $listener "tls" (dict "port" 2762) }}
 {{- end }}
-{{- $service := dict "host" "0.0.0.0" "port" 3000 }}
+{{- $service := dict "port" 3000 }}
 {{- if .Values.service.gpu.enabled }}
 {{- $_ := set $service "plan_cache" "/var/cache/skiagraph" }}
 {{- end }}
 {{- $owned := dict "log_json" true "listener" $listener "service" $service }}
 {{- toYaml (mergeOverwrite (deepCopy .Values.settings) $owned) }}
+{{- end }}
+
+{{- define "skiagraph.serviceUrl" -}}
+{{- ternary "https" "http" (not (empty .Values.service.tls.existingSecret)) }}://{{ include "skiagraph.fullname" . }}-service:3000
+{{- end }}
+
+{{/* "yes" where the chart makes the token that the listener shows. */}}
+{{- define "skiagraph.ownToken" -}}
+{{- $service := .Values.settings.service | default dict }}
+{{- if not (or $service.tokens $service.allow_anonymous) }}yes{{ end }}
+{{- end }}
+
+{{/* The volume of the authority that signed the service's certificate, for whoever asks the service. */}}
+{{- define "skiagraph.serviceCa" -}}
+- name: service-ca
+  secret: {secretName: {{ .Values.service.tls.existingSecret }}, items: [{key: ca.crt, path: ca.crt}], defaultMode: 288}
 {{- end }}
 
 {{/* What both pods share: restricted profile, no token, no writable root. */}}
@@ -141,6 +160,9 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- if and (.Values.settings.service | default dict).tokens (not .Values.listener.serviceToken.existingSecret) }}
 {{- fail "settings.service.tokens asks for a token, and the listener has none: name a Secret in listener.serviceToken.existingSecret" }}
+{{- end }}
+{{- if and .Values.listener.serviceToken.existingSecret (include "skiagraph.ownToken" .) }}
+{{- fail "listener.serviceToken.existingSecret names a token that the service does not know: give its sha256 in settings.service.tokens" }}
 {{- end }}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.modalities) }}
 {{- fail "networkPolicy.modalities is empty: name the CIDR that may send DICOM, or nobody can" }}
