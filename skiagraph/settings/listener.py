@@ -38,6 +38,7 @@ class Destination(Section):
     host: str
     port: Port
     tls: TlsClient | None = None
+    storage_commitment: bool = False  # a result is delivered once the destination has committed to it
 
 
 class Peer(Section):
@@ -45,6 +46,8 @@ class Peer(Section):
 
     ae_title: AeTitle
     host: str | None = None
+    port: Port | None = None  # where it takes Storage Commitment reports that we owe it
+    tls: TlsClient | None = None  # of that port
 
 
 class Rule(Section):
@@ -96,9 +99,7 @@ class ListenerSettings(Section):
     folder: Path = Path("var")  # spool, ledger and workflow database live below it
     database_url: SecretStr | None = None  # postgresql://…; none means SQLite in the folder
     service_url: str = "http://127.0.0.1:3000"
-    service_tls: TlsClient | None = (
-        None  # for an https:// URL; none: public authorities are trusted
-    )
+    service_tls: TlsClient | None = None  # for https://; none: the public authorities are trusted
     service_token: SecretStr | None = None
     service_timeout_seconds: Seconds = 120.0
     scoring_concurrency: Annotated[int, Field(ge=1, le=64)] = 2
@@ -130,6 +131,13 @@ class ListenerSettings(Section):
                 raise ValueError(
                     f"rule {rule.name} names destinations that are not configured: {', '.join(unknown)};"
                     f" known are {', '.join(names) or 'none'}"
+                )
+        senders = {peer.ae_title for peer in self.peers}
+        for destination in self.destinations:
+            if destination.storage_commitment and senders and destination.ae_title not in senders:
+                raise ValueError(
+                    f"destination {destination.name} is to report its storage commitment, but peers does not"
+                    f" let its AE title {destination.ae_title} in: add it there"
                 )
         if self.max_wait_seconds < self.quiet_period_seconds:
             raise ValueError("max_wait_seconds is shorter than quiet_period_seconds: make it longer")
