@@ -1,23 +1,28 @@
 """C-STORE SCU: the kept bytes of a result to one destination, as they are (PS3.4 annex B)."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, Final
 
 from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, build_context
+from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_listener import tls
-from dicom_listener.ledger.records import OutgoingObject
+from dicom_listener import commitment, tls
+from dicom_listener.ledger.records import OutgoingObject, SopReference
 from service.contract import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from skiagraph.settings.listener import Destination, ListenerSettings
 
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_SAME_ASSOCIATION_SECONDS: Final = (
+    1.0  # a report may come on the association of its request, while it is open
+)
 
 
 class Outcome(StrEnum):
@@ -32,6 +37,19 @@ class Attempt:
 
     outcome: Outcome
     error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitmentRequest:
+    """What a destination is asked once it has every object.
+
+    begin: makes a transaction durable, returns its UID. on_report: handler of an N-EVENT-REPORT.
+    """
+
+    items: tuple[SopReference, ...]
+    begin: Callable[[], str]
+    is_answered: Callable[[str], bool]
+    on_report: Callable[[Any], tuple[int, None]]
 
 
 def judge(status: int) -> Outcome:
@@ -50,11 +68,12 @@ def send(
     destination: Destination,
     objects: Sequence[tuple[OutgoingObject, Path]],
     on_accepted: Callable[[OutgoingObject, int], None],
+    ask: CommitmentRequest | None = None,
 ) -> Attempt:
     """Send the objects over one association; `on_accepted` is called at once for each that the peer took."""
-    if not objects:  # all of them were accepted before a crash
+    if not objects and ask is None:  # all of them were accepted before a crash
         return Attempt(outcome=Outcome.ACCEPTED)
-    entity = _entity(settings)
+    entity = new_entity(settings)
     syntaxes = {made.position: UID(read_file_meta_info(path).TransferSyntaxUID) for made, path in objects}
     for sop_class, syntax in dict.fromkeys(
         (made.sop_class_uid, offered)
@@ -62,10 +81,16 @@ def send(
         for offered in (_PLAIN if syntaxes[made.position] in _PLAIN else (syntaxes[made.position],))
     ):
         entity.requested_contexts = [*entity.requested_contexts, build_context(sop_class, syntax)]
-    association = _associate(entity, destination)
+    handlers: list[Any] = []
+    if ask is not None:
+        entity.requested_contexts = [
+            *entity.requested_contexts,
+            build_context(commitment.SOP_CLASS, [*_PLAIN]),
+        ]
+        handlers.append((evt.EVT_N_EVENT_REPORT, ask.on_report))
+    association = associate(entity, destination, evt_handlers=handlers)
     if not association.is_established:
-        why = "rejected the association" if association.is_rejected else "does not answer"
-        return Attempt(outcome=Outcome.TRANSIENT, error=f"{destination.name} {why}")
+        return Attempt(outcome=Outcome.TRANSIENT, error=f"{destination.name} {why_not(association)}")
     worst = Attempt(outcome=Outcome.ACCEPTED)
     try:
         for made, path in objects:
@@ -74,7 +99,9 @@ def send(
                 return attempt
             if attempt.outcome is Outcome.PERMANENT:
                 worst = attempt
-        return worst
+        if ask is None or worst.outcome is not Outcome.ACCEPTED:
+            return worst
+        return _ask(association, destination, ask)
     finally:
         if association.is_established:
             association.release()
@@ -82,9 +109,9 @@ def send(
 
 def echo(settings: ListenerSettings, destination: Destination) -> bool:
     """Whether the destination answers a C-ECHO."""
-    entity = _entity(settings)
+    entity = new_entity(settings)
     entity.add_requested_context(Verification)
-    association = _associate(entity, destination)
+    association = associate(entity, destination)
     if not association.is_established:
         return False
     try:
@@ -126,19 +153,51 @@ def _store(
     return Attempt(outcome=outcome, error=f"{destination.name} answered 0x{int(code):04X}")
 
 
-def _associate(entity: AE, destination: Destination) -> Association:
+def _ask(association: Association, destination: Destination, ask: CommitmentRequest) -> Attempt:
+    if all(context.abstract_syntax != commitment.SOP_CLASS for context in association.accepted_contexts):
+        return Attempt(
+            outcome=Outcome.PERMANENT,
+            error=f"{destination.name} offers no Storage Commitment: set its storage_commitment to false",
+        )
+    transaction = ask.begin()
+    try:
+        status, _ = association.send_n_action(
+            commitment.action(transaction, ask.items),
+            commitment.REQUEST,
+            commitment.SOP_CLASS,
+            commitment.SOP_INSTANCE,
+        )
+    except (RuntimeError, ValueError) as error:
+        return Attempt(outcome=Outcome.TRANSIENT, error=f"{destination.name}: {type(error).__name__}")
+    if (code := getattr(status, "Status", None)) != 0x0000:
+        said = "no answer" if code is None else f"0x{int(code):04X}"
+        return Attempt(outcome=Outcome.TRANSIENT, error=f"{destination.name}: {said} to N-ACTION")
+    deadline = time.monotonic() + _SAME_ASSOCIATION_SECONDS
+    while association.is_established and time.monotonic() < deadline and not ask.is_answered(transaction):
+        time.sleep(0.02)
+    return Attempt(outcome=Outcome.ACCEPTED)
+
+
+def associate(entity: AE, destination: Destination, **options: Any) -> Association:
+    """Ask for an association; whether it is established is for the caller to see."""
     context = tls.client_context(destination.tls) if destination.tls else None
     return entity.associate(
         destination.host,
         destination.port,
         ae_title=destination.ae_title,
         tls_args=(context, destination.host) if context else None,
+        **options,
     )
 
 
-def _entity(settings: ListenerSettings) -> AE:
+def why_not(association: Association) -> str:
+    return "rejected the association" if association.is_rejected else "does not answer"
+
+
+def new_entity(settings: ListenerSettings, ae_title: str | None = None) -> AE:
+    """Our side of an association that we ask for."""
     _config.STORE_SEND_CHUNKED_DATASET = True
-    entity = AE(ae_title=settings.ae_title)
+    entity = AE(ae_title=ae_title or settings.ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.maximum_pdu_size = settings.max_pdu_bytes

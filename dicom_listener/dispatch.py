@@ -10,13 +10,13 @@ from sqlalchemy.exc import DBAPIError
 from dicom_listener import headers, metrics
 from dicom_listener.assembly import Assembly
 from dicom_listener.errors import ImpossibleTransitionError, UnreadableInstanceError
-from dicom_listener.ledger import arrivals, inbox, journal, outbox, revisions
+from dicom_listener.ledger import arrivals, commitments, inbox, journal, outbox, revisions
 from dicom_listener.ledger.connection import Database
 from dicom_listener.ledger.records import Delivery, Request, RequestKind, Revision, Route, Trigger
 from dicom_listener.ledger.states import RevisionEvent, RevisionState
 from dicom_listener.routing import route, rule_for, timing
 from dicom_listener.spool import Spool
-from dicom_listener.workflow import WorkflowEngine
+from dicom_listener.workflow import Work, WorkflowEngine, key_of
 from skiagraph import log
 from skiagraph.settings.listener import ListenerSettings
 
@@ -167,38 +167,34 @@ class Dispatcher:
                     connection, destination.name, at=at, longest_seconds=longest, most=_HANDED_OUT_AT_ONCE
                 )
             ]
+            to_report = commitments.due_reports(
+                connection, at=at, longest_seconds=longest, most=_HANDED_OUT_AT_ONCE
+            )
         seen: dict[str, float] = {}
-        work: list[Revision | Delivery] = [*to_score, *to_deliver]
+        work: list[Work] = [*to_score, *to_deliver, *to_report]
         for item in work:
             self._hand_out_one(engine, item, seen)
         self._handed_out = seen
 
-    def _hand_out_one(
-        self, engine: WorkflowEngine, item: Revision | Delivery, seen: dict[str, float]
-    ) -> None:
-        name = f"{type(item).__name__}:{item.study_instance_uid}:{item.revision}:{item.attempts}" + (
-            f":{item.destination}" if isinstance(item, Delivery) else ""
-        )
+    def _hand_out_one(self, engine: WorkflowEngine, item: Work, seen: dict[str, float]) -> None:
+        name = key_of(item)
         since = self._handed_out.get(name)
         if since is not None and time.monotonic() - since < _LOST_AFTER_SECONDS:
             seen[name] = since
             return
-        key = engine.score(item) if isinstance(item, Revision) else engine.deliver(item)
+        engine.hand_out(item)
         seen[name] = time.monotonic()
-        if since is not None and engine.is_over(key):
+        if since is not None and engine.is_over(name):
             self._lost(item)
 
-    def _lost(self, item: Revision | Delivery) -> None:
+    def _lost(self, item: Work) -> None:
         """An attempt that ended without a word in the ledger (a full disk, say) counts as failed."""
-        _log.error(
-            "an attempt was lost and is made again", study=item.study_instance_uid, revision=item.revision
-        )
+        _log.error("an attempt was lost and is made again", attempt=key_of(item))
+        error, at = "the attempt was lost", journal.now()
         with self._database.write() as connection:
             if isinstance(item, Revision):
-                revisions.failed_scoring(
-                    connection, item, error="the attempt was lost", fault=False, next_attempt_at=journal.now()
-                )
+                revisions.failed_scoring(connection, item, error=error, fault=False, next_attempt_at=at)
+            elif isinstance(item, Delivery):
+                outbox.failed_delivery(connection, item, error=error, next_attempt_at=at)
             else:
-                outbox.failed_delivery(
-                    connection, item, error="the attempt was lost", next_attempt_at=journal.now()
-                )
+                commitments.not_reported(connection, item, error=error, next_attempt_at=at)

@@ -2,6 +2,7 @@
 
 ListenerError
 ├── UnreadableInstanceError    the bytes received are no data set that we can file
+├── UnfitRequestError         a Storage Commitment request or report that says nothing we can use
 ├── StartupError               the node cannot start: a port, a folder, a database
 ├── UnknownStudyError          no such study in the ledger
 └── ImpossibleTransitionError  an event that a revision cannot meet in its state
@@ -14,6 +15,10 @@ class ListenerError(Exception):
 
 class UnreadableInstanceError(ListenerError):
     """The bytes received are no data set that we can file; the text is the reason, free of PHI."""
+
+
+class UnfitRequestError(ListenerError):
+    """A Storage Commitment request or report that says nothing we can use; free of PHI."""
 
 
 class StartupError(ListenerError):

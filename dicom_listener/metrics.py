@@ -1,12 +1,14 @@
 """Every metric of the listener: labels bounded and free of PHI, every set there from the start, at 0."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from dicom_listener.admission import Reason
+from dicom_listener.commitment import Result
 from dicom_listener.ledger.overview import Backlog
 from dicom_listener.ledger.records import Trigger
 from skiagraph import __version__
@@ -87,6 +89,12 @@ turnaround_seconds = Histogram(
 delivery_attempts_total = Counter(
     "skiagraph_delivery_attempts_total", "Attempts to deliver.", ("destination", "outcome"), registry=registry
 )
+storage_commitment_total = Counter(
+    "skiagraph_storage_commitment_total",
+    "Storage Commitment transactions by how they ended; role scu: ours, scp: of peers.",
+    ("role", "result"),
+    registry=registry,
+)
 peer_up = Gauge(
     "skiagraph_peer_up",
     "Whether the destination answered the last C-ECHO.",
@@ -94,6 +102,10 @@ peer_up = Gauge(
     registry=registry,
 )
 build_info = Gauge("skiagraph_build_info", "The running version.", ("version",), registry=registry)
+
+
+def observe_turnaround(last_received_at: datetime) -> None:
+    turnaround_seconds.observe(max(0.0, (datetime.now(UTC) - last_received_at).total_seconds()))
 
 
 class BacklogCollector:
@@ -173,4 +185,7 @@ def prepare(settings: ListenerSettings) -> None:
         peer_up.labels(destination.name)
         for outcome in ("accepted", "transient", "permanent"):
             delivery_attempts_total.labels(destination.name, outcome)
+    for role in ("scp", "scu"):
+        for result in Result:
+            storage_commitment_total.labels(role, result.value)
     build_info.labels(__version__).set(1)

@@ -12,10 +12,12 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final, Self
 
+from pynetdicom import evt
 from sqlalchemy import text
 
 from dicom_listener import metrics, tls
 from dicom_listener.assembly import Assembly
+from dicom_listener.commitment_peers import CommitmentPeers
 from dicom_listener.console import Console
 from dicom_listener.dispatch import Dispatcher
 from dicom_listener.errors import StartupError
@@ -87,8 +89,14 @@ class Node(AbstractContextManager["Node"]):
                 else None,
             )
         )
+        commitment_peers = CommitmentPeers(settings, database=database, spool=spool)
         workflows = StudyWorkflows(
-            settings, database=database, spool=spool, client=client, wake=dispatcher.wake
+            settings,
+            database=database,
+            spool=spool,
+            client=client,
+            wake=dispatcher.wake,
+            commitment_peers=commitment_peers,
         )
         metrics.prepare(settings)
         names = [destination.name for destination in settings.destinations]
@@ -105,7 +113,16 @@ class Node(AbstractContextManager["Node"]):
         self._thread("dispatcher", lambda: dispatcher.run(engine, self._stopping))
         stack.callback(self._stopping.set)
         reception = stack.enter_context(
-            Reception(settings, database=database, spool=spool, assembly=assembly)
+            Reception(
+                settings,
+                database=database,
+                spool=spool,
+                assembly=assembly,
+                handlers=[
+                    (evt.EVT_N_ACTION, commitment_peers.requested),
+                    (evt.EVT_N_EVENT_REPORT, commitment_peers.reported),
+                ],
+            )
         )
 
         housekeeping = Housekeeping(

@@ -4,6 +4,7 @@ import ssl
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
-from dicom_listener import admission, headers, metrics, tls
+from dicom_listener import admission, commitment, headers, metrics, tls
 from dicom_listener.admission import (
     CANNOT_UNDERSTAND,
     OUT_OF_RESOURCES,
@@ -45,9 +46,16 @@ class Reception(AbstractContextManager["Reception"]):
     """Listens from `__enter__` to `__exit__`; `port` is the one that was bound."""
 
     def __init__(
-        self, settings: ListenerSettings, *, database: Database, spool: Spool, assembly: Assembly
+        self,
+        settings: ListenerSettings,
+        *,
+        database: Database,
+        spool: Spool,
+        assembly: Assembly,
+        handlers: Sequence[tuple[evt.EventType, Callable[[Any], Any]]] = (),
     ) -> None:
         self._settings = settings
+        self._more_handlers = handlers
         self._database = database
         self._spool = spool
         self._assembly = assembly
@@ -126,6 +134,7 @@ class Reception(AbstractContextManager["Reception"]):
             (evt.EVT_PDU_RECV, self._pdu),
             (evt.EVT_C_ECHO, lambda _event: SUCCESS),
             (evt.EVT_C_STORE, self._store),
+            *self._more_handlers,
         ]
 
     def _requested(self, event: Any) -> None:
@@ -345,6 +354,8 @@ def application_entity(settings: ListenerSettings) -> AE:
     entity.maximum_associations = 10_000  # admission counts them, and says why
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = settings.network_timeout_seconds
     entity.add_supported_context(Verification)
+    # Both roles: peers ask us, and destinations report to us.
+    entity.add_supported_context(commitment.SOP_CLASS, scu_role=True, scp_role=True)
     for sop_class in (*admission.SOP_CLASSES, *settings.other_sop_classes):
         entity.add_supported_context(sop_class, ALL_TRANSFER_SYNTAXES)
     return entity

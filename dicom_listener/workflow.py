@@ -8,19 +8,23 @@ paths only.
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
+from pydicom.uid import generate_uid
 from sqlalchemy import Engine, create_engine, event, make_url
 
 from dicom_listener import delivery, metrics, retry, scoring
+from dicom_listener.commitment import Result
+from dicom_listener.commitment_peers import CommitmentPeers
 from dicom_listener.delivery import Outcome
-from dicom_listener.ledger import journal, outbox, revisions
+from dicom_listener.ledger import commitments, journal, outbox, revisions
 from dicom_listener.ledger.connection import Database
-from dicom_listener.ledger.records import Delivery, OutgoingObject, Revision
-from dicom_listener.ledger.states import DeliveryState, RevisionState
+from dicom_listener.ledger.records import Delivery, OutgoingObject, ReportDue, Revision, SopReference
+from dicom_listener.ledger.states import UNDELIVERED, DeliveryState, RevisionState
 from dicom_listener.spool import Spool
 from service.client import Client, RejectedByService, ServiceError, ServiceFault, TransientServiceError
 from skiagraph import log
@@ -34,7 +38,12 @@ _EXECUTOR: Final = "listener"
 _SCORE_QUEUE: Final = "score"
 _POLL_SECONDS: Final = 0.1
 _DELIVERIES_AT_ONCE: Final = 2
+_REPORT_QUEUE: Final = "report"
+_REPORTS_AT_ONCE: Final = 4
 _OVER: Final = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
+
+
+Work = Revision | Delivery | ReportDue
 
 
 @DBOS.dbos_class()
@@ -49,6 +58,7 @@ class StudyWorkflows(DBOSConfiguredInstance):
         spool: Spool,
         client: Client,
         wake: Callable[[], None],
+        commitment_peers: CommitmentPeers,
     ) -> None:
         super().__init__(config_name="node")
         self._settings = settings
@@ -56,6 +66,7 @@ class StudyWorkflows(DBOSConfiguredInstance):
         self._spool = spool
         self._client = client
         self._wake = wake
+        self._commitment_peers = commitment_peers
         self._destinations = {destination.name: destination for destination in settings.destinations}
 
     @DBOS.workflow(name="score_revision")
@@ -90,7 +101,7 @@ class StudyWorkflows(DBOSConfiguredInstance):
             scored = revisions.get(connection, study_instance_uid, revision)
         state = scoring.enter(scored, path, database=self._database, spool=self._spool)
         if state is RevisionState.DELIVERED:
-            self._turned_around(scored)
+            metrics.observe_turnaround(scored.last_received_at)
         return state.value
 
     @DBOS.workflow(name="deliver_result")
@@ -105,19 +116,40 @@ class StudyWorkflows(DBOSConfiguredInstance):
             tried = outbox.get_delivery(connection, study_instance_uid, revision, destination)
             objects = revisions.objects_of(connection, study_instance_uid, revision)
             scored = revisions.get(connection, study_instance_uid, revision)
-        if tried.state is not DeliveryState.PENDING or tried.attempts != attempt:
+        if tried.state not in UNDELIVERED or tried.attempts != attempt:
             return "nothing to do"
+        if tried.state is DeliveryState.COMMITTING:
+            _log.warning(
+                "no storage commitment report in time",
+                study=tried.study_instance_uid,
+                destination=destination,
+            )
+            metrics.storage_commitment_total.labels("scu", Result.UNANSWERED.value).inc()
         started = time.monotonic()
-        result = self._send(tried, [made for made in objects if made.position not in tried.accepted])
+        result = self._send(tried, objects)
         metrics.stage_duration_seconds.labels("delivery").observe(time.monotonic() - started)
         metrics.delivery_attempts_total.labels(destination, result.outcome.value).inc()
-        if result.outcome is Outcome.ACCEPTED:
+        if result.outcome is not Outcome.ACCEPTED:
+            self._not_sent(tried, result)
+        elif self._destinations[destination].storage_commitment:
+            self._wait_for_commitment(tried)
+        else:
             with self._database.write() as connection:
                 if outbox.delivered(connection, tried):
-                    self._turned_around(scored)
-        else:
-            self._not_sent(tried, result)
+                    metrics.observe_turnaround(scored.last_received_at)
         return result.outcome.value
+
+    def _wait_for_commitment(self, tried: Delivery) -> None:
+        """The destination is asked again when it has not answered in time, until we give up."""
+        at, patience = journal.now(), self._settings.retry
+        if retry.next_attempt(patience, attempts=tried.attempts, since=tried.retry_since, now=at) is None:
+            self._not_sent(
+                tried,
+                delivery.Attempt(outcome=Outcome.PERMANENT, error=f"{tried.destination} never committed"),
+            )
+            return
+        with self._database.write() as connection:
+            outbox.committing(connection, tried, overdue_at=at + timedelta(seconds=patience.longest_seconds))
 
     def _send(self, tried: Delivery, objects: list[OutgoingObject]) -> delivery.Attempt:
         destination = self._destinations.get(tried.destination)
@@ -134,14 +166,48 @@ class StudyWorkflows(DBOSConfiguredInstance):
             return delivery.send(
                 self._settings,
                 destination,
-                [(made, self._spool.path(made.path)) for made in objects],
+                [
+                    (made, self._spool.path(made.path))
+                    for made in objects
+                    if made.position not in tried.accepted
+                ],
                 accepted,
+                self._commitment_of(tried, objects) if destination.storage_commitment else None,
             )
         except Exception as error:
             _log.exception("delivery failed on our side", study=tried.study_instance_uid)
             return delivery.Attempt(
                 outcome=Outcome.TRANSIENT, error=f"{type(error).__name__} in the listener: see its log"
             )
+
+    def _commitment_of(self, tried: Delivery, objects: list[OutgoingObject]) -> delivery.CommitmentRequest:
+        def begin() -> str:
+            transaction = generate_uid(prefix=None)
+            with self._database.write() as connection:
+                commitments.asked(connection, tried, transaction)
+            return transaction
+
+        def is_answered(transaction: str) -> bool:
+            with self._database.read() as connection:
+                return commitments.is_answered(connection, transaction)
+
+        return delivery.CommitmentRequest(
+            items=tuple(
+                SopReference(sop_class_uid=made.sop_class_uid, sop_instance_uid=made.sop_instance_uid)
+                for made in objects
+            ),
+            begin=begin,
+            is_answered=is_answered,
+            on_report=self._commitment_peers.reported,
+        )
+
+    @DBOS.workflow(name="report_commitment")
+    def report_commitment(self, number: int, attempt: int) -> str:
+        return self.report_step(number, attempt)
+
+    @DBOS.step(name="report")
+    def report_step(self, number: int, attempt: int) -> str:
+        return self._commitment_peers.report(number, attempt)
 
     def _not_scored(self, tried: Revision, error: ServiceError) -> None:
         code = error.problem.code if error.problem else type(error).__name__
@@ -190,11 +256,6 @@ class StudyWorkflows(DBOSConfiguredInstance):
             outbox.failed_delivery(connection, tried, error=result.error, next_attempt_at=following)
         metrics.retries_total.labels("delivery").inc(following is not None)
 
-    def _turned_around(self, revision: Revision) -> None:
-        metrics.turnaround_seconds.observe(
-            max(0.0, (journal.now() - revision.last_received_at).total_seconds())
-        )
-
 
 class WorkflowEngine(AbstractContextManager["WorkflowEngine"]):
     """DBOS from `__enter__` to `__exit__`; one per process."""
@@ -236,6 +297,12 @@ class WorkflowEngine(AbstractContextManager["WorkflowEngine"]):
                 polling_interval_sec=_POLL_SECONDS,
                 on_conflict="always_update",
             )
+        DBOS.register_queue(
+            _REPORT_QUEUE,
+            worker_concurrency=_REPORTS_AT_ONCE,
+            polling_interval_sec=_POLL_SECONDS,
+            on_conflict="always_update",
+        )
         return self
 
     def __exit__(
@@ -243,37 +310,46 @@ class WorkflowEngine(AbstractContextManager["WorkflowEngine"]):
     ) -> None:
         DBOS.destroy(workflow_completion_timeout_sec=int(self._settings.drain_seconds))
 
-    def score(self, revision: Revision) -> str:
+    def hand_out(self, item: Work) -> str:
         """Hand out one attempt; the same attempt again is the same workflow. Returns its id."""
-        key = f"score:{revision.study_instance_uid}:{revision.revision}:{revision.attempts}"
+        key = key_of(item)
         with SetWorkflowID(key):
-            DBOS.enqueue_workflow(
-                _SCORE_QUEUE,
-                self._workflows.score_revision,
-                revision.study_instance_uid,
-                revision.revision,
-                revision.attempts,
-            )
-        return key
-
-    def deliver(self, tried: Delivery) -> str:
-        """Hand out one attempt at a delivery, as `score` does."""
-        key = f"deliver:{tried.study_instance_uid}:{tried.revision}:{tried.destination}:{tried.attempts}"
-        with SetWorkflowID(key):
-            DBOS.enqueue_workflow(
-                _delivery_queue(tried.destination),
-                self._workflows.deliver_result,
-                tried.study_instance_uid,
-                tried.revision,
-                tried.destination,
-                tried.attempts,
-            )
+            if isinstance(item, ReportDue):
+                DBOS.enqueue_workflow(
+                    _REPORT_QUEUE, self._workflows.report_commitment, item.id, item.attempts
+                )
+            elif isinstance(item, Delivery):
+                DBOS.enqueue_workflow(
+                    _delivery_queue(item.destination),
+                    self._workflows.deliver_result,
+                    item.study_instance_uid,
+                    item.revision,
+                    item.destination,
+                    item.attempts,
+                )
+            else:
+                DBOS.enqueue_workflow(
+                    _SCORE_QUEUE,
+                    self._workflows.score_revision,
+                    item.study_instance_uid,
+                    item.revision,
+                    item.attempts,
+                )
         return key
 
     def is_over(self, key: str) -> bool:
         """Whether a workflow has ended, well or badly, or is not known at all."""
         status = DBOS.get_workflow_status(key)
         return status is None or status.status in _OVER
+
+
+def key_of(item: Work) -> str:
+    """The name of one attempt."""
+    if isinstance(item, ReportDue):
+        return f"report:{item.id}:{item.attempts}"
+    if isinstance(item, Delivery):
+        return f"deliver:{item.study_instance_uid}:{item.revision}:{item.destination}:{item.attempts}"
+    return f"score:{item.study_instance_uid}:{item.revision}:{item.attempts}"
 
 
 def _delivery_queue(destination: str) -> str:

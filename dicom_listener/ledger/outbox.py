@@ -1,5 +1,6 @@
 """Ledger: what becomes of the deliveries of a revision; every change is guarded by its starting state."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import Connection, func, select, update
@@ -7,7 +8,7 @@ from sqlalchemy import Connection, func, select, update
 from dicom_listener.ledger import journal
 from dicom_listener.ledger.records import Delivery
 from dicom_listener.ledger.revisions import delivery_from, get, is_due, this, transition
-from dicom_listener.ledger.states import DeliveryState, RevisionEvent, RevisionState
+from dicom_listener.ledger.states import UNDELIVERED, DeliveryState, RevisionEvent, RevisionState
 from dicom_listener.ledger.tables import deliveries, revisions
 
 
@@ -19,7 +20,7 @@ def due_deliveries(
         select(deliveries)
         .where(
             deliveries.c.destination == destination,
-            deliveries.c.state == DeliveryState.PENDING.value,
+            deliveries.c.state.in_([state.value for state in UNDELIVERED]),
             is_due(deliveries, at, longest_seconds),
         )
         .order_by(deliveries.c.next_attempt_at)
@@ -64,7 +65,7 @@ def delivered(connection: Connection, delivery: Delivery) -> bool:
         select(revisions.c.state).where(*this(revisions, uid, revision)).with_for_update()
     ).scalar_one()
     current = get_delivery(connection, uid, revision, delivery.destination)
-    if current.state is not DeliveryState.PENDING:
+    if current.state not in UNDELIVERED:
         return False
     _set_delivery(
         connection,
@@ -86,19 +87,52 @@ def delivered(connection: Connection, delivery: Delivery) -> bool:
     return True
 
 
+def committing(connection: Connection, delivery: Delivery, *, overdue_at: datetime) -> None:
+    """Enter that the destination has everything and is to commit to it; at `overdue_at` it is asked again."""
+    current = get_delivery(connection, delivery.study_instance_uid, delivery.revision, delivery.destination)
+    if current.state not in UNDELIVERED or current.attempts != delivery.attempts:
+        return  # its answer was quicker
+    _set_delivery(
+        connection,
+        current,
+        state=DeliveryState.COMMITTING.value,
+        attempts=current.attempts + 1,
+        error=None,
+        next_attempt_at=overdue_at,
+    )
+
+
+def not_committed(
+    connection: Connection,
+    delivery: Delivery,
+    positions: Collection[int],
+    *,
+    next_attempt_at: datetime | None,
+) -> None:
+    """Enter that the destination does not keep the objects at these positions: they are sent again."""
+    current = get_delivery(connection, delivery.study_instance_uid, delivery.revision, delivery.destination)
+    _set_delivery(connection, current, accepted=sorted(set(current.accepted) - set(positions)))
+    failed_delivery(
+        connection,
+        current,
+        error=f"{delivery.destination} did not commit to {len(positions)} objects",
+        next_attempt_at=next_attempt_at,
+    )
+
+
 def failed_delivery(
     connection: Connection, delivery: Delivery, *, error: str, next_attempt_at: datetime | None
 ) -> None:
     """Enter a failed attempt; next_attempt_at None gives the delivery up, and with it the revision."""
     uid, revision = delivery.study_instance_uid, delivery.revision
     current = get_delivery(connection, uid, revision, delivery.destination)
-    if current.state is not DeliveryState.PENDING or current.attempts != delivery.attempts:
+    if current.state not in UNDELIVERED or current.attempts != delivery.attempts:
         return
     values: dict[str, object] = {"attempts": current.attempts + 1, "error": error}
     if next_attempt_at is None:
         values |= {"state": DeliveryState.DEAD_LETTER.value, "finished_at": journal.now()}
     else:
-        values["next_attempt_at"] = next_attempt_at
+        values |= {"state": DeliveryState.PENDING.value, "next_attempt_at": next_attempt_at}
     _set_delivery(connection, current, **values)
     journal.note(
         connection,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, and_, func, select
 from dicom_listener.ledger import journal
 from dicom_listener.ledger.records import Delivery, Event, OutgoingObject, Revision, StoredInstance
 from dicom_listener.ledger.revisions import delivery_from, objects_of, revision_from
-from dicom_listener.ledger.states import DeliveryState, RevisionState
+from dicom_listener.ledger.states import UNDELIVERED, RevisionState
 from dicom_listener.ledger.tables import deliveries, instances, revisions, studies
 
 
@@ -69,7 +69,10 @@ def backlog(connection: Connection, destinations: Sequence[str]) -> Backlog:
         name: _waiting(
             connection,
             deliveries,
-            and_(deliveries.c.destination == name, deliveries.c.state == DeliveryState.PENDING.value),
+            and_(
+                deliveries.c.destination == name,
+                deliveries.c.state.in_([state.value for state in UNDELIVERED]),
+            ),
             at,
         )
         for name in destinations

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from dicom_listener.ledger.states import DeliveryState, RevisionState
+from dicom_listener.ledger.states import DeliveryState, ReportState, RevisionState
 
 
 class Trigger(StrEnum):
@@ -104,6 +104,28 @@ class OutgoingObject:
     path: str
     sha256: str
     size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SopReference:
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportDue:
+    """A Storage Commitment request of a peer, to be answered with what we have."""
+
+    id: int
+    transaction_uid: str
+    calling_ae: str
+    called_ae: str
+    peer_address: str
+    items: tuple[SopReference, ...]
+    state: ReportState
+    attempts: int
+    retry_since: datetime
+    next_attempt_at: datetime
 
 
 class RequestKind(StrEnum):

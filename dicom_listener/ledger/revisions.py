@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, Table, func, insert, or_, select,
 from dicom_listener.errors import ImpossibleTransitionError
 from dicom_listener.ledger import journal
 from dicom_listener.ledger.records import Delivery, OutgoingObject, Revision
-from dicom_listener.ledger.states import DeliveryState, RevisionEvent, RevisionState, after
+from dicom_listener.ledger.states import UNDELIVERED, DeliveryState, RevisionEvent, RevisionState, after
 from dicom_listener.ledger.tables import deliveries, objects, revisions
 from skiagraph import log
 
@@ -238,7 +238,7 @@ def again(connection: Connection, revision: Revision) -> str:
             update(deliveries)
             .where(
                 *this(deliveries, uid, number),
-                deliveries.c.state.in_([DeliveryState.DEAD_LETTER.value, DeliveryState.PENDING.value]),
+                deliveries.c.state.in_([state.value for state in (DeliveryState.DEAD_LETTER, *UNDELIVERED)]),
             )
             .values(state=DeliveryState.PENDING.value, finished_at=None, **fresh)
         )

@@ -67,9 +67,21 @@ REPLACEABLE: Final = frozenset({RevisionState.READY, RevisionState.HELD, Revisio
 
 class DeliveryState(StrEnum):
     PENDING = "pending"
+    COMMITTING = "committing"  # the destination has every object and has been asked to commit to them
     DELIVERED = "delivered"
     DEAD_LETTER = "dead_letter"
     DISCARDED = "discarded"
+
+
+UNDELIVERED: Final = frozenset({DeliveryState.PENDING, DeliveryState.COMMITTING})
+
+
+class ReportState(StrEnum):
+    """Of a report that somebody asked for: what of their instances we have."""
+
+    PENDING = "pending"
+    REPORTED = "reported"
+    DEAD_LETTER = "dead_letter"
 
 
 def after(state: RevisionState, event: RevisionEvent) -> RevisionState:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    UniqueConstraint,
     text,
 )
 
@@ -70,7 +71,7 @@ instances = Table(
     Column("path", Text, nullable=False),  # below the spool
     Column("size_bytes", BigInteger, nullable=False),
     Column("received_at", UtcDateTime, nullable=False),
-    Column("ignored", String(64)),  # why it is kept but never scored
+    Column("ignored", String(64)),  # why it is kept but never scored; or that it was purged
     ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
     Index("ix_instances_study", "study_instance_uid", "id"),
 )
@@ -137,6 +138,41 @@ deliveries = Table(
         ["study_instance_uid", "revision"], ["revisions.study_instance_uid", "revisions.revision"]
     ),
     Index("ix_deliveries_due", "destination", "state", "next_attempt_at"),
+)
+
+commitments = Table(  # Storage Commitment that we asked a destination for
+    "commitments",
+    metadata,
+    Column("transaction_uid", _uid, primary_key=True),
+    Column("study_instance_uid", _uid, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("destination", String(32), nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("answered_at", UtcDateTime),
+    ForeignKeyConstraint(
+        ["study_instance_uid", "revision", "destination"],
+        ["deliveries.study_instance_uid", "deliveries.revision", "deliveries.destination"],
+    ),
+)
+
+reports = Table(  # Storage Commitment that we were asked for
+    "reports",
+    metadata,
+    Column("id", _id, primary_key=True, autoincrement=True),
+    Column("transaction_uid", _uid, nullable=False),
+    Column("calling_ae", _ae, nullable=False),
+    Column("called_ae", _ae, nullable=False),
+    Column("peer_address", String(64), nullable=False),
+    Column("items", JSON, nullable=False),  # [SOP Class UID, SOP Instance UID] each
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("retry_since", UtcDateTime, nullable=False),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("error", Text),
+    Column("finished_at", UtcDateTime),
+    UniqueConstraint("calling_ae", "transaction_uid"),
+    Index("ix_reports_due", "state", "next_attempt_at"),
 )
 
 requests = Table(

@@ -77,8 +77,11 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(program: str, work: Path, *, port: int | None = None) -> Iterator[Orthanc]:
-    """A private Orthanc on ports of its own, with an empty (or its former) store below `work`."""
+def orthanc(program: str, work: Path, *, port: int | None = None, **options: object) -> Iterator[Orthanc]:
+    """A private Orthanc on ports of its own, with an empty (or its former) store below `work`.
+
+    options: further keys of its configuration.
+    """
     folder = work / "orthanc"
     folder.mkdir(parents=True, exist_ok=True)
     dicom_port, http_port = free_ports(2)
@@ -98,6 +101,7 @@ def orthanc(program: str, work: Path, *, port: int | None = None) -> Iterator[Or
                 "DicomAlwaysAllowStore": True,
                 "DicomAlwaysAllowEcho": True,
                 "DicomCheckCalledAet": False,
+                **options,
             }
         )
     )

@@ -7,7 +7,7 @@ import pytest
 from pydicom.uid import UID
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES
 
-from dicom_listener import admission, delivery
+from dicom_listener import admission, commitment, commitment_peers, delivery
 from dicom_listener.admission import Reason
 from dicom_listener.delivery import Outcome
 from dicom_listener.reception import application_entity
@@ -87,6 +87,19 @@ def test_statuses_we_answer_with() -> None:
         admission.DOES_NOT_MATCH,
         admission.CANNOT_UNDERSTAND,
         0xC211,  # pynetdicom's answer when a handler raises
+    }
+
+
+def test_statuses_and_failure_reasons_of_storage_commitment() -> None:
+    assert {int(row[0], 16) for row in table("N-ACTION is answered")} == {
+        commitment_peers.SUCCESS,
+        commitment_peers.INVALID_ARGUMENT,
+        commitment_peers.NO_SUCH_ACTION,
+        commitment_peers.RESOURCE_LIMITATION,
+    }
+    assert {int(row[0], 16) for row in table("Failure reasons in it")} == {
+        commitment.NO_SUCH_INSTANCE,
+        commitment.CLASS_INSTANCE_CONFLICT,
     }
 
 
