@@ -84,7 +84,7 @@ def hold_out(seen: Evidence, atlas: Atlas, groups: Sequence[str]) -> HeldOut:
     )
 
 
-def calibrate(held_out: HeldOut) -> Calibration:
+def calibrate(held_out: HeldOut, *, held_out_how: str) -> Calibration:
     """Percentiles and the limits of the map from held-out normals."""
     percents = np.linspace(0, 100, 101)
     peaks = held_out.anomaly_map.max(axis=(1, 2))
@@ -92,13 +92,12 @@ def calibrate(held_out: HeldOut) -> Calibration:
         score_quantiles=tuple(float(value) for value in np.percentile(held_out.score, percents)),
         novelty_quantiles=tuple(float(value) for value in np.percentile(held_out.novelty, percents)),
         map_floor=float(np.median(held_out.anomaly_map[held_out.shown])),
-        region_threshold=float(np.percentile(held_out.score, 80)),
+        region_threshold=float(np.percentile(peaks, 80)),
         map_ceiling=float(np.percentile(peaks, 99)),
         normals=len(held_out.score),
         statement=(
-            f"{len(held_out.score)} normal hand radiographs (FracAtlas, train), each compared with normals "
-            "of other groups only; most of them were among the networks' training pictures. "
-            "A region is where the map exceeds the 80th percentile of the normals' scores."
+            f"{len(held_out.score)} normal hand radiographs (FracAtlas, train), {held_out_how}. A region is where "
+            "the map exceeds the 80th percentile of the normals' highest map values."
         ),
     )
 
