@@ -1,8 +1,8 @@
 """From a decoded radiograph to what the network is shown, with an exact way back.
 
 Each step is a function of its own and each can be switched off by the manifest's `geometry`:
-polarity, border crop, foreground mask, bounding box, letterbox. Everything but the last resize works on a
-small copy.
+polarity, border crop, bounding box of the foreground, foreground mask. Everything but the last resize works
+on a small copy.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,8 @@ class GeometrySpec:
 
     invert: bool = True
     crop_borders: bool = True
-    segment: bool = True
+    locate: bool = True  # only the box around the foreground is shown
+    segment: bool = True  # black outside the foreground
     margin: float = 0.04  # of the bounding box, on each side
     low_percent: float = 10.0  # this percentile of the cropped radiograph becomes 0 …
     high_percent: float = 99.7  # … and this one 1
@@ -153,8 +154,11 @@ def model_input(radiograph: Radiograph, *, input_px: int, spec: GeometrySpec) ->
     frame = exposed_frame(work) if spec.crop_borders else _whole(work)
     mask = np.zeros(work.shape, np.uint8)
     inside = work[frame.top : frame.bottom, frame.left : frame.right]
-    mask[frame.top : frame.bottom, frame.left : frame.right] = foreground_mask(inside) if spec.segment else 1
-    box = padded_box(mask, margin=spec.margin, frame=frame)
+    foreground = foreground_mask(inside) if spec.locate or spec.segment else np.ones(inside.shape, np.uint8)
+    mask[frame.top : frame.bottom, frame.left : frame.right] = foreground
+    box = padded_box(mask, margin=spec.margin, frame=frame) if spec.locate else frame
+    if not spec.segment:
+        mask[:] = 1
     return _letterbox(radiograph, mask, box, inverted=inverted, input_px=input_px, spec=spec)
 
 

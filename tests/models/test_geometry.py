@@ -60,7 +60,7 @@ def test_a_mark_is_found_where_it_was_drawn(
     rows, columns = np.mgrid[0:height, 0:width]
     dot = 215 * np.exp(-(((columns - x) ** 2 + (rows - y) ** 2) / radius**2))
     pixels = (pixels + dot).astype(np.uint8)
-    spec = GeometrySpec(segment=False, crop_borders=False, invert=False)
+    spec = GeometrySpec(segment=False, locate=False, crop_borders=False, invert=False)
     result = shown(pixels, spec, reduced=reduced)
     back = result.geometry.map_to_source(result.tensor[0])
     assert back.shape == (height * reduced, width * reduced)
@@ -108,7 +108,7 @@ def test_the_limb_fills_the_square_and_the_ground_is_zero() -> None:
 
 def test_each_step_can_be_switched_off() -> None:
     pixels = limb(600, 500)
-    whole = shown(pixels, GeometrySpec(segment=False, crop_borders=False))
+    whole = shown(pixels, GeometrySpec(segment=False, locate=False, crop_borders=False))
     assert whole.geometry.content_height == SIZE
     assert whole.tensor[1, :, SIZE // 2].all()
     assert shown(pixels).geometry.content_width < whole.geometry.content_width
