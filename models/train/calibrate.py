@@ -96,8 +96,8 @@ def calibrate(held_out: HeldOut, *, held_out_how: str) -> Calibration:
         map_ceiling=float(np.percentile(peaks, 99)),
         normals=len(held_out.score),
         statement=(
-            f"{len(held_out.score)} normal hand radiographs (FracAtlas, train), {held_out_how}. A region is where "
-            "the map exceeds the 80th percentile of the normals' highest map values."
+            f"{len(held_out.score)} normal hand radiographs (FracAtlas, train), {held_out_how}. A region "
+            "is where the map exceeds the 80th percentile of the normals' highest map values."
         ),
     )
 

@@ -22,7 +22,7 @@ from models.train.run import load_members, read_run
 
 _OPSET = 18
 _TITLE = "Local defects in hand radiographs"
-_LICENCE = "Apache-2.0"
+LICENCE = "Apache-2.0"
 _TRAINING_DATA = (
     "Normal radiographs of FracAtlas (Abedeen, Rahman, Prottyasha, Ahmed, Chowdhury, Shatabda, "
     "Scientific Data 10, 521 (2023), doi:10.1038/s41597-023-02432-4, CC BY 4.0): hands, forearms and "
@@ -59,7 +59,7 @@ def export_run(run: Path, *, data: Path, package: Path, gate: Path = GATE) -> Pa
     golden = golden_inputs(config.input_px)
     content = Content(
         name=config.name,
-        version=_version(),
+        version=project_version(),
         title=_TITLE,
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),
         input_px=config.input_px,
@@ -70,7 +70,7 @@ def export_run(run: Path, *, data: Path, package: Path, gate: Path = GATE) -> Pa
         golden={"radiograph": golden, **score(detector, golden)},
         golden_tolerance=TOLERANCE,
         training_data=_TRAINING_DATA,
-        licence=_LICENCE,
+        licence=LICENCE,
         training={"members": len(members), "steps": config.steps, "seed": config.seed},
     )
     return write_package(content, package, gate=gate)
@@ -117,6 +117,6 @@ def _compare(graph: bytes, detector: nn.Module, input_px: int) -> None:
             )
 
 
-def _version() -> str:
+def project_version() -> str:
     """The package's version follows the project's."""
     return importlib.metadata.version("skiagraph")

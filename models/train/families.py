@@ -1,7 +1,7 @@
 """The models that can be trained here, by name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +10,9 @@ from models.train import run
 from models.train.errors import UnknownModelError
 from models.train.export import export_run
 from models.train.network import DefectNetwork
+from models.train.paper.packaging import export_paper
+from models.train.paper.systems import SYSTEMS
+from models.train.paper.training import train_paper
 
 Controls = Callable[[Manifest], Sequence[Sequence[DefectNetwork]]]
 _CONTROL_DRAWS = 3  # one draw of random weights says little about the next
@@ -57,6 +60,11 @@ def _train_synthetic_defects(
     run.train_run(run.RunConfig(name=name, seed=seed, steps=steps), data=data, folder=folder, resume=resume)
 
 
+def _train_paper(name: str, *, data: Path, folder: Path, steps: int, seed: int, resume: bool) -> None:
+    config = replace(SYSTEMS[name].here, seed=seed, steps=steps)
+    train_paper(config, data=data, folder=folder, resume=resume)
+
+
 def _untrained_synthetic_defects(manifest: Manifest) -> Sequence[Sequence[DefectNetwork]]:
     training = manifest.evaluation.get("training", {})
     config = run.RunConfig(
@@ -79,6 +87,12 @@ FAMILIES: Mapping[str, Family] = {
             train=_train_synthetic_defects,
             export=export_run,
             controls=_untrained_synthetic_defects,
+        ),
+        *(
+            Family(
+                name=name, title=entry.title, steps=entry.here.steps, train=_train_paper, export=export_paper
+            )
+            for name, entry in SYSTEMS.items()
         ),
     )
 }

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from models.geometry import GeometrySpec
+from models.train.columns import equalized_inputs
 from models.train.data import Inputs, Sample, in_fold, load_inputs, read_fracatlas
 from models.train.device import device, mixed_precision
 from models.train.errors import DataError, RunError
 from models.train.paper.augment import augmented
+from models.train.paper.graph import shown_picture
 from models.train.paper.system import PaperConfig, System
 from models.train.paper.systems import make_system
 from models.train.run_folder import (
@@ -69,13 +70,16 @@ def train_system(config: PaperConfig, normals: Inputs, folder: Path, *, report: 
     checkpoint = folder / "checkpoint.pt"
     step = restore_checkpoint(checkpoint, asdict(config), parts)
     system.train()
+    if config.equalize:
+        normals = equalized_inputs(normals)
     while step < config.steps:
         # One generator per step: a resumed run draws what an unbroken one would have drawn.
         rng = np.random.default_rng([config.seed, step])
         torch.manual_seed(int(rng.integers(2**62)))
         chosen = rng.permutation(len(normals))[: config.batch]
         radiographs = torch.from_numpy(normals.batch(chosen.tolist())).to(where)
-        picture, mask = augmented(radiographs, system.augmentation, rng)
+        shown = torch.cat(shown_picture(radiographs, equalize=False), dim=1)
+        picture, mask = augmented(shown, system.augmentation, rng)
         with mixed_precision(where):
             values = system.learn(picture, mask, optimizers)
         step += 1
@@ -92,19 +96,10 @@ def read_run(folder: Path) -> PaperConfig:
     return PaperConfig(geometry=GeometrySpec(**values.pop("geometry")), **values)
 
 
-def load_system(folder: Path, config: PaperConfig) -> System:
-    """The trained system on the processor, in eval mode; RunError when there is no checkpoint yet."""
+def load_system(folder: Path, config: PaperConfig) -> tuple[System, int]:
+    """The system of the last checkpoint on the processor, in eval mode, and its step; or RunError."""
     system = make_system(config)
-    if not restore_checkpoint(folder / "checkpoint.pt", asdict(config), {"system": system}):
+    step = restore_checkpoint(folder / "checkpoint.pt", asdict(config), {"system": system})
+    if not step:
         raise RunError(f"{folder} has no checkpoint yet: train it first")
-    return system.eval()
-
-
-@torch.no_grad()
-def in_chunks(inputs: Inputs, size: int = 16) -> list[tuple[Tensor, Tensor]]:
-    """Pictures and masks, a few at a time."""
-    parts = []
-    for start in range(0, len(inputs), size):
-        batch = torch.from_numpy(inputs.batch(slice(start, start + size)))
-        parts.append((batch[:, :1], batch[:, 1:]))
-    return parts
+    return system.eval(), step
