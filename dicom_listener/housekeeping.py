@@ -1,27 +1,25 @@
-"""What is done now and then: asking whether the destinations are up, removing what is delivered and old."""
+"""What is done now and then: asking whether the destinations are up, removing what nobody needs any more."""
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import exists, select, update
 from sqlalchemy.exc import DBAPIError
 
 from dicom_listener import delivery, metrics
 from dicom_listener.ledger import journal, outbox
 from dicom_listener.ledger.connection import Database
-from dicom_listener.ledger.states import FINISHED
-from dicom_listener.ledger.tables import revisions as revisions_table
-from dicom_listener.ledger.tables import studies
-from dicom_listener.spool import Spool
+from dicom_listener.retention import Retention
+from dicom_listener.workflow import WorkflowEngine
 from skiagraph import log
 from skiagraph.settings.listener import ListenerSettings
 
 _log = log.get(__name__)
-_RETENTION_EVERY_SECONDS: Final = 3600.0
-_PURGED_AT_ONCE: Final = 500
+_HOUR_SECONDS: Final = 3600.0
+_WORKFLOWS_KEPT: Final = timedelta(days=1)
 
 
 class Housekeeping:
@@ -32,24 +30,30 @@ class Housekeeping:
         settings: ListenerSettings,
         *,
         database: Database,
-        spool: Spool,
+        engine: WorkflowEngine,
+        retention: Retention,
         tidy_up: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._database = database
-        self._spool = spool
+        self._engine = engine
+        self._retention = retention
         self._tidy_up = tidy_up
         self._up: dict[str, bool] = {}
 
     def run(self, stopping: threading.Event) -> None:
-        retention_at = 0.0
+        hourly_at = 0.0
         while not stopping.is_set():
             try:
                 self.ask_peers()
+                self.give_up_removed()
                 self._tidy_up()
-                if time.monotonic() >= retention_at:
-                    self.purge()
-                    retention_at = time.monotonic() + _RETENTION_EVERY_SECONDS
+                self._retention.make_room()
+                if time.monotonic() >= hourly_at:
+                    self._retention.remove_old()
+                    self._retention.sweep(stopping)
+                    self._engine.forget(before=journal.now() - _WORKFLOWS_KEPT)
+                    hourly_at = time.monotonic() + _HOUR_SECONDS
             except DBAPIError as error:  # the database restarts, or the disk is full
                 _log.error("the ledger cannot be used", reason=type(error.orig).__name__)
             stopping.wait(self._settings.peer_check_seconds)
@@ -69,34 +73,18 @@ class Housekeeping:
             elif was_up is not False and not is_up:
                 _log.warning("destination does not answer C-ECHO", destination=destination.name)
 
-    def purge(self) -> int:
-        """Remove the bytes of old studies whose revisions are all finished; the ledger keeps their story."""
-        before = journal.now() - timedelta(days=self._settings.retention_days)
-        unfinished = exists().where(
-            revisions_table.c.study_instance_uid == studies.c.study_instance_uid,
-            revisions_table.c.state.not_in([state.value for state in FINISHED]),
-        )
-        with self._database.read() as connection:
-            old = list(
-                connection.execute(
-                    select(studies.c.study_instance_uid)
-                    .where(
-                        studies.c.last_received_at < before,
-                        studies.c.open.is_(False),
-                        studies.c.purged_at.is_(None),
-                        ~unfinished,
-                    )
-                    .order_by(studies.c.last_received_at)
-                    .limit(_PURGED_AT_ONCE)
-                ).scalars()
-            )
-        for study in old:
-            with self._database.write() as connection:
-                connection.execute(
-                    update(studies)
-                    .where(studies.c.study_instance_uid == study)
-                    .values(purged_at=journal.now())
+    def give_up_removed(self) -> None:
+        """Results for a destination that is no longer configured are dead letters: nobody would take them."""
+        with self._database.write() as connection:
+            stranded = outbox.stranded(connection, [one.name for one in self._settings.destinations])
+            for tried in stranded:
+                error = f"destination {tried.destination} is no longer in listener.destinations: put it back"
+                outbox.failed_delivery(
+                    connection, tried, error=f"{error} and retry, or discard", next_attempt_at=None
                 )
-                journal.note(connection, "purged", study)
-            self._spool.forget(study)
-        return len(old)
+        for destination, count in Counter(one.destination for one in stranded).items():
+            _log.error(
+                "results wait for a destination that is no longer configured",
+                destination=destination,
+                results=count,
+            )

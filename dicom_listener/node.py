@@ -25,6 +25,7 @@ from dicom_listener.housekeeping import Housekeeping
 from dicom_listener.ledger import overview
 from dicom_listener.ledger.connection import Database, ledger_url
 from dicom_listener.reception import Reception
+from dicom_listener.retention import Retention
 from dicom_listener.spool import Spool
 from dicom_listener.workflow import StudyWorkflows, WorkflowEngine
 from service.client import Client
@@ -126,7 +127,11 @@ class Node(AbstractContextManager["Node"]):
         )
 
         housekeeping = Housekeeping(
-            settings, database=database, spool=spool, tidy_up=reception.remove_abandoned
+            settings,
+            database=database,
+            engine=engine,
+            retention=Retention(settings, database=database, spool=spool),
+            tidy_up=reception.remove_abandoned,
         )
         self._thread("housekeeping", lambda: housekeeping.run(self._stopping))
 

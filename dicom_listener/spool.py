@@ -42,8 +42,10 @@ class Spool:
         folder = self._folder("received", study_instance_uid)
         _checked(sop_instance_uid)
         target = folder / f"{sop_instance_uid}-{uuid.uuid4().hex[:8]}.dcm"
-        _sync(temporary)
+        # The name first: a file system that journals takes it to disk together with the bytes. What is
+        # cut off between the two has no row in the ledger, and was not acknowledged.
         temporary.replace(target)
+        _sync(target)
         _sync(folder)
         return str(target.relative_to(self.root))
 
@@ -64,11 +66,30 @@ class Spool:
         _sync(folder)
         return str((folder / name).relative_to(self.root))
 
-    def forget(self, study_instance_uid: str) -> None:
-        """Remove everything of one study."""
-        _checked(study_instance_uid)
+    def remove(self, relative: str) -> int:
+        """Remove a file, or a folder of results, and what is empty then; returns the bytes that frees."""
+        path = self.path(relative)
+        files = [path] if path.is_file() else [one for one in path.glob("*") if one.is_file()]
+        freed = 0
+        for file in files:
+            with suppress(FileNotFoundError):
+                freed += file.stat().st_size
+                file.unlink()
+        with suppress(OSError):  # not empty: something came in between
+            if path.is_dir():
+                path.rmdir()
+            path.parent.rmdir()
+        return freed
+
+    def kept(self, study: str) -> Iterator[str]:
+        """Paths of the received files and the folders of results of one study."""
         for kind in ("received", "results"):
-            shutil.rmtree(self.root / kind / study_instance_uid, ignore_errors=True)
+            for path in (self.root / kind / study).glob("*"):
+                yield str(path.relative_to(self.root))
+
+    def studies(self) -> set[str]:
+        """Study Instance UIDs that have a folder."""
+        return {path.name for kind in ("received", "results") for path in (self.root / kind).iterdir()}
 
     def writable(self) -> bool:
         with suppress(OSError), self._probe() as probe:

@@ -8,7 +8,7 @@ paths only.
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -40,6 +40,7 @@ _POLL_SECONDS: Final = 0.1
 _DELIVERIES_AT_ONCE: Final = 2
 _REPORT_QUEUE: Final = "report"
 _REPORTS_AT_ONCE: Final = 4
+_FORGOTTEN_AT_ONCE: Final = 200
 _OVER: Final = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 
 
@@ -336,6 +337,17 @@ class WorkflowEngine(AbstractContextManager["WorkflowEngine"]):
                     item.attempts,
                 )
         return key
+
+    def forget(self, *, before: datetime) -> None:
+        """Delete the records of attempts that ended before this: the ledger has their story."""
+        while ended := DBOS.list_workflows(
+            status=sorted(_OVER),
+            completed_before=before.isoformat(),
+            limit=_FORGOTTEN_AT_ONCE,
+            load_input=False,
+            load_output=False,
+        ):
+            DBOS.delete_workflows([one.workflow_id for one in ended])
 
     def is_over(self, key: str) -> bool:
         """Whether a workflow has ended, well or badly, or is not known at all."""

@@ -29,6 +29,17 @@ def due_deliveries(
     return [delivery_from(row._mapping) for row in rows]
 
 
+def stranded(connection: Connection, destinations: Collection[str]) -> list[Delivery]:
+    """Deliveries to destinations that are none of these."""
+    rows = connection.execute(
+        select(deliveries).where(
+            deliveries.c.destination.not_in(destinations),
+            deliveries.c.state.in_([state.value for state in UNDELIVERED]),
+        )
+    )
+    return [delivery_from(row._mapping) for row in rows]
+
+
 def get_delivery(
     connection: Connection, study_instance_uid: str, revision: int, destination: str
 ) -> Delivery:

@@ -118,7 +118,9 @@ class ListenerSettings(Section):
     network_timeout_seconds: Seconds = 60.0
     peer_check_seconds: Seconds = 10.0  # how often each destination gets a C-ECHO
     drain_seconds: Seconds = 20.0  # how long a stop waits for what is under way
-    retention_days: Annotated[float, Field(ge=0)] = 30.0  # of what is delivered; nothing else is ever removed
+    # Of what nobody waits for any more; nothing else is ever removed.
+    retention_days: Annotated[float, Field(ge=0)] = 30.0
+    retention_bytes: Annotated[int, Field(ge=0)] | None = None  # what the spool may hold before the oldest go
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 import numpy as np
@@ -187,7 +187,7 @@ class Pacs:
         self._lock = threading.Lock()
         self._server: Any = None
 
-    def start(self) -> "Pacs":
+    def start(self) -> Self:
         entity = AE(ae_title="PACS")
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
@@ -225,7 +225,7 @@ class Pacs:
             one for one in self.datasets.values() if one.StudyInstanceUID == study and one.Modality == "SR"
         ]
 
-    def __enter__(self) -> "Pacs":
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_error: object) -> None:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -162,7 +162,7 @@ class CommittingPacs(Pacs):
         self._behave = behave
         self.statuses: list[int] = []
 
-    def start(self) -> "Pacs":
+    def start(self) -> Self:
         super().start()
         self._server.ae.add_supported_context(commitment.SOP_CLASS)
         self._server.contexts = self._server.ae.supported_contexts
