@@ -29,11 +29,12 @@ from skiagraph.settings import Settings
 class Prepared:
     """A radiograph ready for the graph.
 
-    display: (h, w) uint8 at display contrast, halved as often as the settings of the heatmap ask.
+    display: (h, w) uint8 at display contrast, halved as often as the settings of the heatmap ask; None where
+    nothing is to be drawn.
     """
 
     model_input: ModelInput
-    display: NDArray[np.uint8]
+    display: NDArray[np.uint8] | None
     source_width_px: int
     source_height_px: int
     header: Header | None
@@ -48,9 +49,16 @@ class Scored:
     operating_point: OperatingPoint
     anomaly_map: NDArray[np.float32]
 
+    @property
+    def display(self) -> NDArray[np.uint8]:
+        """The radiograph to draw on; ValueError when it was prepared without."""
+        if self.prepared.display is None:
+            raise ValueError("the radiograph was prepared with drawn=False: there is nothing to draw on")
+        return self.prepared.display
+
     def map_on_display(self) -> NDArray[np.float32]:
-        """The anomaly map at the size of `prepared.display`."""
-        height, width = self.prepared.display.shape
+        """The anomaly map at the size of `display`."""
+        height, width = self.display.shape
         return scaled(self.prepared.model_input.geometry, width, height).map_to_source(self.anomaly_map)
 
 
@@ -72,9 +80,14 @@ class PrepareOptions:
 
 
 def prepare(
-    data: bytes, *, package: ModelPackage, gatekeeper: Gatekeeper | None, options: PrepareOptions
+    data: bytes,
+    *,
+    package: ModelPackage,
+    gatekeeper: Gatekeeper | None,
+    options: PrepareOptions,
+    drawn: bool = True,
 ) -> Prepared | Rejection:
-    """Decode, ask the gate (None: do not), bring into the network's square."""
+    """Decode, ask the gate (None: do not), bring into the network's square; drawn: with a display."""
     decoded = decode(data, limits=options.limits, long_side_px=options.decode_long_side_px)
     if isinstance(decoded, Rejection):
         return decoded
@@ -87,7 +100,7 @@ def prepare(
         return shown
     return Prepared(
         model_input=shown,
-        display=_display(data, decoded, options),
+        display=_display(data, decoded, options) if drawn else None,
         source_width_px=decoded.radiograph.source_width_px,
         source_height_px=decoded.radiograph.source_height_px,
         header=decoded.header,
@@ -127,10 +140,10 @@ class Analysis:
             self._stack = stack.pop_all()
         self.engine = self._model.report
 
-    def prepare(self, data: bytes, *, gate: bool = True) -> Prepared | Rejection:
+    def prepare(self, data: bytes, *, gate: bool = True, drawn: bool = True) -> Prepared | Rejection:
         """The part that runs well in several threads at once."""
         gatekeeper = self._gatekeeper if gate else None
-        return prepare(data, package=self.package, gatekeeper=gatekeeper, options=self._options)
+        return prepare(data, package=self.package, gatekeeper=gatekeeper, options=self._options, drawn=drawn)
 
     def score(self, batch: Sequence[Prepared]) -> list[Scored]:
         """The graph, once for the whole batch."""
@@ -142,9 +155,9 @@ class Analysis:
             for prepared, answer in zip(batch, answers, strict=True)
         ]
 
-    def analyse(self, data: bytes, *, gate: bool = True) -> Scored | Rejection:
+    def analyse(self, data: bytes, *, gate: bool = True, drawn: bool = True) -> Scored | Rejection:
         """One radiograph from bytes to finding; never raises for what the bytes are."""
-        prepared = self.prepare(data, gate=gate)
+        prepared = self.prepare(data, gate=gate, drawn=drawn)
         return prepared if isinstance(prepared, Rejection) else self.score([prepared])[0]
 
     def close(self) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 import bentoml
 from pydantic import BaseModel, ConfigDict
 
+from runners.dependent import configuration
 from runners.lifetime import die_with_parent
-from runners.parcel import Parcel
+from runners.parcel import PackedTensor, Parcel
 from skiagraph import log
 from skiagraph.settings import load
 
@@ -14,30 +15,30 @@ _settings = load()
 
 
 class PrepareJob(BaseModel):
-    """One radiograph to prepare for one model."""
+    """One radiograph to prepare for one model; drawn: with what a heatmap is drawn on."""
 
     model_config = ConfigDict(frozen=True)
 
     data: bytes
     model: str
     gate: bool = True
+    drawn: bool = True
 
 
 class PrepareOutcome(BaseModel):
-    """What came of it, and the time it took without waiting."""
+    """What came of it, and the time it took without waiting; tensor: travels apart from what was prepared."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     parcel: Any  # Parcel[Prepared | Rejection]
+    tensor: Any  # PackedTensor | None
     seconds: float
 
 
 @bentoml.service(
     name="Preprocessor",
     workers=_settings.service.preprocess_workers,
-    threads=1,
-    traffic={"timeout": _settings.service.request_timeout_seconds},
-    logging={"access": {"enabled": False}},
+    **configuration(_settings.service),
 )
 class Preprocessor:
     """Decoding, gate and geometry."""
@@ -61,7 +62,9 @@ class Preprocessor:
     def prepare(self, job: PrepareJob) -> PrepareOutcome:
         """Decode, ask the gate, bring into the network's square."""
         import time
+        from dataclasses import replace
 
+        from models.rejection import Rejection
         from runners.analysis import prepare
 
         started = time.perf_counter()
@@ -70,5 +73,11 @@ class Preprocessor:
             package=self._packages[job.model],
             gatekeeper=self._gatekeepers[job.model] if job.gate else None,
             options=self._options,
+            drawn=job.drawn,
         )
-        return PrepareOutcome(parcel=Parcel(outcome), seconds=time.perf_counter() - started)
+        tensor = None
+        if not isinstance(outcome, Rejection):
+            shown = outcome.model_input
+            tensor = PackedTensor(shown.tensor)
+            outcome = replace(outcome, model_input=replace(shown, tensor=shown.tensor[:, :0]))
+        return PrepareOutcome(parcel=Parcel(outcome), tensor=tensor, seconds=time.perf_counter() - started)

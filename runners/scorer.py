@@ -6,6 +6,7 @@ from typing import Any
 import bentoml
 from pydantic import BaseModel, ConfigDict
 
+from runners.dependent import configuration
 from runners.errors import RunnerFault
 from runners.lifetime import die_with_parent
 from runners.parcel import Parcel
@@ -17,20 +18,21 @@ _log = log.get(__name__)
 
 
 class ScoreJob(BaseModel):
-    """tensor: (2, S, S) float32 for one model."""
+    """What one model is to be shown."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    tensor: Any
+    tensor: Any  # PackedTensor
     model: str
 
 
 class ScoreOutcome(BaseModel):
-    """batch: how many radiographs shared the run; seconds: of that run."""
+    """engine: what answered; batch: how many radiographs shared the run; seconds: of that run."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     parcel: Any  # Parcel[Answer]
+    engine: Any  # Parcel[EngineReport]
     batch: int
     seconds: float
 
@@ -47,9 +49,7 @@ class EngineReports(BaseModel):
 @bentoml.service(
     name="AnomalyScorer",
     workers=1,  # one process per GPU; on a CPU the engine uses the cores itself
-    threads=1,
-    traffic={"timeout": _settings.service.request_timeout_seconds},
-    logging={"access": {"enabled": False}},
+    **configuration(_settings.service),
 )
 class AnomalyScorer:
     """The engines, one per model package; ready only when each is warm and in parity."""
@@ -88,10 +88,13 @@ class AnomalyScorer:
         for name in {job.model for job in jobs}:
             places = [place for place, job in enumerate(jobs) if job.model == name]
             started = time.perf_counter()
-            answers = self._models[name].infer(np.stack([jobs[place].tensor for place in places]))
+            model = self._models[name]
+            answers = model.infer(np.stack([jobs[place].tensor.unpack() for place in places]))
             seconds = time.perf_counter() - started
             for place, answer in zip(places, answers, strict=True):
-                outcomes[place] = ScoreOutcome(parcel=Parcel(answer), batch=len(places), seconds=seconds)
+                outcomes[place] = ScoreOutcome(
+                    parcel=Parcel(answer), engine=Parcel(model.report), batch=len(places), seconds=seconds
+                )
         return [outcomes[place] for place in range(len(jobs))]
 
     @bentoml.api
@@ -103,3 +106,7 @@ class AnomalyScorer:
     @bentoml.on_shutdown
     def close(self) -> None:
         self._stack.close()
+
+
+# Else BentoML would derive it from a JSON schema, made anew for each answer.
+AnomalyScorer.apis["score"].output_spec.media_type = "application/vnd.bentoml+pickle"  # type: ignore[attr-defined]

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from aiohttp import ClientError
 from bentoml.exceptions import BentoMLException, ServiceUnavailable
 
 from models.package import ModelPackage, OperatingPoint
@@ -18,8 +19,10 @@ from service import metrics
 from service.contract import ModelIdentity, RadiographResult
 from service.errors import Fault, Rejected, TryLater
 from service.results import identity_of, result_of
+from skiagraph import log
 from skiagraph.settings.service import ServiceSettings
 
+_log = log.get(__name__)
 _Answer = TypeVar("_Answer")
 _RETRY_SECONDS = 2
 _PROBE_SECONDS = 5
@@ -65,7 +68,7 @@ class Pipeline:
     async def engines(self) -> dict[str, EngineReport]:
         """The engine of each model; Fault when the scorer says that it cannot score."""
         if not self._engines:
-            answer = await _asked(self._scorer.to_async.engines())  # type: ignore[attr-defined]
+            answer = await _asked(self._scorer.to_async.engines)  # type: ignore[attr-defined]
             if answer.fault is not None:
                 raise Fault(500, "engine_fault", answer.fault)
             self._engines = answer.parcel.content
@@ -76,7 +79,7 @@ class Pipeline:
         """The engines, asked of runners that answer now; TryLater or Fault says why not."""
         engines = await self.engines()
         runners: tuple[Any, ...] = (self._preprocessor, self._scorer)
-        answers = await asyncio.gather(*(runner.is_ready(_PROBE_SECONDS) for runner in runners))
+        answers = await asyncio.gather(*(_asked(runner.is_ready, _PROBE_SECONDS) for runner in runners))
         if not all(answers):
             raise TryLater(503, "runner_away", "a runner is starting or restarting", retry_after_seconds=2)
         return engines
@@ -108,21 +111,24 @@ class Pipeline:
         identity = identity_of((await self.engines())[name])
         return ModelChoice(package=package, operating_point=point, identity=identity)
 
-    async def analyse(self, data: bytes, *, choice: ModelChoice, gate: bool = True) -> Analysed:
-        """Prepare and score one radiograph; a bad one is a value."""
+    async def analyse(
+        self, data: bytes, *, choice: ModelChoice, gate: bool = True, drawn: bool = True
+    ) -> Analysed:
+        """Prepare and score one radiograph; a bad one is a value. drawn: so that a picture can be made."""
         async with self._at_once:
             started = time.perf_counter()
             name = choice.package.manifest.name
-            job = PrepareJob(data=data, model=name, gate=gate)
-            answered = await _asked(self._preprocessor.to_async.prepare(job))  # type: ignore[attr-defined]
+            job = PrepareJob(data=data, model=name, gate=gate, drawn=drawn)
+            answered = await _asked(self._preprocessor.to_async.prepare, job)  # type: ignore[attr-defined]
             prepared: Prepared | Rejection = answered.parcel.content
             outcome: Scored | Rejection
-            engine_seconds = 0.0
+            engine_seconds, identity = 0.0, choice.identity
             if isinstance(prepared, Rejection):
                 outcome = prepared
             else:
-                jobs = [ScoreJob(tensor=prepared.model_input.tensor, model=name)]
-                (scored,) = await _asked(self._scorer.to_async.score(jobs))  # type: ignore[attr-defined]
+                jobs = [ScoreJob(tensor=answered.tensor, model=name)]
+                (scored,) = await _asked(self._scorer.to_async.score, jobs)  # type: ignore[attr-defined]
+                identity = self._identity(scored.engine.content)
                 engine_seconds = scored.seconds
                 outcome = conclude(
                     prepared,
@@ -133,18 +139,33 @@ class Pipeline:
             seconds = time.perf_counter() - started
         analysed = Analysed(
             outcome=outcome,
-            result=result_of(outcome, model=choice.identity, seconds=seconds),
+            result=result_of(outcome, model=identity, seconds=seconds),
             prepare_seconds=answered.seconds,
             engine_seconds=engine_seconds,
         )
         metrics.count_result(analysed.result, prepare=answered.seconds, engine=engine_seconds)
         return analysed
 
+    def _identity(self, engine: EngineReport) -> ModelIdentity:
+        """Of the engine that answered: a scorer that was restarted may have come back on another one."""
+        if self._engines.get(engine.model) != engine:
+            self._engines[engine.model] = engine
+            metrics.show_engines([engine])
+        return identity_of(engine)
 
-async def _asked(call: Awaitable[_Answer]) -> _Answer:
-    """A call into another process; what keeps it from answering becomes TryLater, what it breaks on Fault."""
+
+async def _asked(call: Callable[..., Awaitable[_Answer]], *arguments: object) -> _Answer:
+    """A call into another process; what keeps it from answering becomes TryLater, what it breaks on Fault.
+
+    A connection that breaks (its worker was killed) is tried again once: runners keep nothing between calls,
+    and the next one waits in their socket until a worker is back.
+    """
     try:
-        return await call
+        try:
+            return await call(*arguments)
+        except ClientError:
+            _log.warning("the connection to a runner broke, it is asked again")
+            return await call(*arguments)
     except ServiceUnavailable as error:
         raise TryLater(
             503,
@@ -154,7 +175,7 @@ async def _asked(call: Awaitable[_Answer]) -> _Answer:
         ) from error
     except BentoMLException as error:
         raise Fault(500, "runner_fault", "a runner failed: see the log of the service") from error
-    except (TimeoutError, OSError) as error:
+    except (TimeoutError, OSError, ClientError) as error:
         raise TryLater(
             503, "runner_away", "a runner is starting or restarting", retry_after_seconds=_RETRY_SECONDS
         ) from error

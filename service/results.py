@@ -77,7 +77,7 @@ def source_of(dataset: Dataset, answer: RadiographResult, outcome: Scored | Reje
         )
     return SourceInstance(
         dataset=dataset,
-        display=outcome.prepared.display,
+        display=outcome.display,
         source_width_px=outcome.prepared.source_width_px,
         source_height_px=outcome.prepared.source_height_px,
         result=result,

@@ -68,7 +68,7 @@ class Scorer(AbstractContextManager["Scorer"]):
         heatmap = None
         outcome: Scored | Rejection
         try:
-            outcome = self._analysed(path)
+            outcome = self._analysed(path, drawn=keep)
             if self._heatmaps is not None and isinstance(outcome, Scored):
                 write_map(self._heatmaps / f"{name}.png", outcome)
                 heatmap = self._heatmaps / f"{name}.png"
@@ -80,12 +80,12 @@ class Scorer(AbstractContextManager["Scorer"]):
         scored = outcome if keep and isinstance(outcome, Scored) else None
         return FileScore(path=path, result=result, heatmap=heatmap, scored=scored)
 
-    def _analysed(self, path: Path) -> Scored | Rejection:
+    def _analysed(self, path: Path, *, drawn: bool) -> Scored | Rejection:
         size, most = path.stat().st_size, self.settings.service.max_body_bytes
         if size > most:
             reason = f"the file has {size:,} bytes, the setting service.max_body_bytes allows {most:,}"
             return Rejection(code=RejectionCode.TOO_LARGE, reason=reason)
-        return self.analysis.analyse(path.read_bytes())
+        return self.analysis.analyse(path.read_bytes(), drawn=drawn)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

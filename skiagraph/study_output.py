@@ -90,7 +90,7 @@ def _source(answer: FileScore, header: Dataset) -> SourceInstance:
     scored = answer.scored if result.status is Status.SCORED else None
     return SourceInstance(
         dataset=header,
-        display=scored.prepared.display if scored else None,
+        display=scored.display if scored else None,
         source_width_px=scored.prepared.source_width_px if scored else int(header.get("Columns") or 0),
         source_height_px=scored.prepared.source_height_px if scored else int(header.get("Rows") or 0),
         result=result,

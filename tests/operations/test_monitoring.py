@@ -110,11 +110,7 @@ def test_a_panel_shows_something(run: Run, title: str, expression: str) -> None:
     assert any(math.isfinite(value) for value in shown), f"{title}: {asked} gives {shown}"
 
 
-# A run with a fallback needs a GPU that fails; test_names.py looks at the labels of that one.
-_SEEN_HERE = [rule for rule in rules.alerts() if rule["alert"] != "SkiagraphFallbackEngine"]
-
-
-@pytest.mark.parametrize("rule", _SEEN_HERE, ids=lambda rule: str(rule["alert"]))
+@pytest.mark.parametrize("rule", rules.alerts(), ids=lambda rule: str(rule["alert"]))
 def test_an_alert_asks_for_series_that_are_there(run: Run, rule: dict[str, str]) -> None:
     """With the label values it names, and the labels it groups by."""
     expression = rule["expr"]
