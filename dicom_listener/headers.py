@@ -22,6 +22,8 @@ from service.contract import DEVICE_UID
 # PS3.5 9.1, except that a component may start with 0: real studies carry such UIDs, and the PACS knows them.
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
 _LONGEST_UID: Final = 64
+# and the two that refer to pixels by JPIP
+_DEFLATED: Final = (DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
 _MOST_HEADER_BYTES: Final = 16 * 1024 * 1024
 _LONGEST_VALUE: Final = 256  # bytes that a rule can look at; longer values stay on disk
 
@@ -61,7 +63,7 @@ def read(path: Path) -> Headers:
 def _parse(path: Path) -> tuple[str, Dataset]:
     meta = read_file_meta_info(path)
     syntax = str(meta.TransferSyntaxUID)
-    if syntax != DeflatedExplicitVRLittleEndian:
+    if syntax not in _DEFLATED:
         return syntax, dcmread(path, stop_before_pixels=True, defer_size=_LONGEST_VALUE * 16)
     with path.open("rb") as file:
         start = 132 + 12 + meta.FileMetaInformationGroupLength

@@ -7,8 +7,11 @@ some later time: it runs here, after each test, without the warning.
 import gc
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.certificates import make_certificates
 
 UNCLOSED = "ignore:unclosed <socket:ResourceWarning"
 
@@ -25,3 +28,9 @@ def collected_sockets() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)
         gc.collect()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, and a server and a client that it has signed."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))

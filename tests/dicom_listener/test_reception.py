@@ -14,7 +14,6 @@ import pytest
 from pydicom.uid import generate_uid
 
 from dicom_listener import studies
-from tests.certificates import make_certificates
 from tests.conftest import debian_program
 from tests.dicom_listener.peers import FakeService, NodeProcess, radiograph, send, until
 from tests.dicom_listener.test_interop import dcmtk
@@ -22,12 +21,6 @@ from tests.dicom_listener.test_interop import dcmtk
 REJECTED_HANDSHAKES = (
     'skiagraph_associations_total{calling_ae="other",reason="tls_handshake_failed",result="rejected"}'
 )
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, and a server and a client that it has signed."""
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")
