@@ -48,6 +48,18 @@ class Reason(StrEnum):
     NOT_KEPT = "storage_failed"
 
 
+class Fault(StrEnum):
+    """What was wrong with a connection; metrics use these words."""
+
+    NOTHING_SENT = "nothing_sent"
+    NOT_DICOM = "not_dicom"
+    TLS_ON_PLAIN_PORT = "tls_on_plain_port"
+    TOO_LONG = "pdu_too_long"
+    CUT_SHORT = "pdu_cut_short"
+    STALLED = "stalled"
+    INVALID = "invalid_pdu"
+
+
 @dataclass(frozen=True, kw_only=True)
 class AssociationRefusal:
     """A-ASSOCIATE-RJ: result, source, diagnostic."""

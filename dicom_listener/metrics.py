@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import product
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from dicom_listener.admission import Reason
+from dicom_listener.admission import Fault, Reason
 from dicom_listener.commitment import Result
 from dicom_listener.ledger.overview import Backlog
 from dicom_listener.ledger.records import Trigger
@@ -176,6 +177,8 @@ def prepare(settings: ListenerSettings) -> None:
             for syntax in _SYNTAXES:
                 for status in ("0x0000", "0xA700", "0xA900", "0xC000", "0xC211"):
                     instances_received_total.labels(calling, modality, syntax, status)
+    for result, fault in product(("aborted", "failed"), Fault):
+        associations_total.labels(OTHER, result, fault.value)
     for trigger in Trigger:
         studies_completed_total.labels(trigger.value)
     for stage in ("scoring", "delivery"):
@@ -185,7 +188,6 @@ def prepare(settings: ListenerSettings) -> None:
         peer_up.labels(destination.name)
         for outcome in ("accepted", "transient", "permanent"):
             delivery_attempts_total.labels(destination.name, outcome)
-    for role in ("scp", "scu"):
-        for result in Result:
-            storage_commitment_total.labels(role, result.value)
+    for role, result in product(("scp", "scu"), Result):
+        storage_commitment_total.labels(role, result.value)
     build_info.labels(__version__).set(1)

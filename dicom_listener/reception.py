@@ -21,6 +21,7 @@ from dicom_listener.admission import (
     CANNOT_UNDERSTAND,
     OUT_OF_RESOURCES,
     SUCCESS,
+    Fault,
     Reason,
     StoreRefusal,
 )
@@ -32,6 +33,7 @@ from dicom_listener.ledger.connection import Database
 from dicom_listener.ledger.records import Arrival
 from dicom_listener.routing import rule_for, timing
 from dicom_listener.spool import Spool
+from dicom_listener.transport import AssociationServer, Connection
 from service.contract import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from skiagraph import log
 from skiagraph.settings.listener import ListenerSettings
@@ -87,7 +89,8 @@ class Reception(AbstractContextManager["Reception"]):
                 (host, port),
                 ssl_context=context,
                 evt_handlers=self._handlers(),
-                server_class=tls.AssociationServer,
+                server_class=AssociationServer,
+                ended=self._ended,
             )
         except OSError as error:
             raise StartupError(
@@ -129,8 +132,6 @@ class Reception(AbstractContextManager["Reception"]):
         return [
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ESTABLISHED, self._established),
-            (evt.EVT_ABORTED, self._aborted),
-            (evt.EVT_CONN_CLOSE, self._closed),
             (evt.EVT_PDU_RECV, self._pdu),
             (evt.EVT_C_ECHO, lambda _event: SUCCESS),
             (evt.EVT_C_STORE, self._store),
@@ -158,20 +159,22 @@ class Reception(AbstractContextManager["Reception"]):
         event.assoc.kill()
 
     def _established(self, event: Any) -> None:
-        event.assoc.skiagraph_unchecked_bytes = 0
-        event.assoc.skiagraph_counted = True
+        event.assoc.skiagraph_checked_at_bytes = 0
         metrics.associations_active.inc()
         self._count(event.assoc.requestor.ae_title, "accepted", "")
 
-    def _aborted(self, event: Any) -> None:
-        if event.assoc.is_acceptor:
-            self._count(event.assoc.requestor.ae_title, "aborted", "")
-
-    def _closed(self, event: Any) -> None:
-        if getattr(event.assoc, "skiagraph_counted", False):
-            event.assoc.skiagraph_counted = False
+    def _ended(self, assoc: Any, connection: Connection) -> None:
+        """Everything of one connection is over: what it was, and what it leaves behind."""
+        if assoc.requestor.primitive is None:
+            fault = connection.fault or (Fault.INVALID if connection.bytes_received else Fault.NOTHING_SENT)
+            self._count("", "failed", fault.value)
+            if fault is not Fault.NOTHING_SENT:  # as every probe of the port does
+                _log.warning("no association", address=assoc.requestor.address, reason=fault.value)
+        elif hasattr(assoc, "skiagraph_checked_at_bytes"):  # it was established
             metrics.associations_active.dec()
-        message = event.assoc.dimse.message
+            if not assoc.is_released:
+                self._count(assoc.requestor.ae_title, "aborted", connection.fault or "")
+        message = assoc.dimse.message
         unfinished = getattr(message, "_data_set_path", None)
         if unfinished is not None:
             message._data_set_file.close()
@@ -180,12 +183,12 @@ class Reception(AbstractContextManager["Reception"]):
     def _pdu(self, event: Any) -> None:
         """Cut an instance that outgrows the limit, or the disk, while it is still coming."""
         assoc = event.assoc
-        if not hasattr(assoc, "skiagraph_unchecked_bytes"):
+        if not hasattr(assoc, "skiagraph_checked_at_bytes"):
             return
-        assoc.skiagraph_unchecked_bytes += event.pdu.pdu_length
-        if assoc.skiagraph_unchecked_bytes < _CHECK_SPACE_EVERY_BYTES:
+        received = assoc.dul.socket.bytes_received
+        if received - assoc.skiagraph_checked_at_bytes < _CHECK_SPACE_EVERY_BYTES:
             return
-        assoc.skiagraph_unchecked_bytes = 0
+        assoc.skiagraph_checked_at_bytes = received
         path = getattr(assoc.dimse.message, "_data_set_path", None)
         size = Path(path).stat().st_size if path is not None and Path(path).exists() else 0
         if (

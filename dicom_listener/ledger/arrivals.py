@@ -1,9 +1,10 @@
 """Ledger: instances come in, and studies become revisions."""
 
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -13,18 +14,22 @@ from dicom_listener.ledger.revisions import revision_from, transition
 from dicom_listener.ledger.states import REPLACEABLE, RevisionEvent, RevisionState
 from dicom_listener.ledger.tables import instances, revisions, studies
 
+# Made once: one of each is run for every instance, and making them costs more than running them.
+_NEWEST: Final = (
+    select(instances)
+    .where(
+        instances.c.sop_instance_uid == bindparam("sop_instance"),
+        instances.c.study_instance_uid == bindparam("study"),
+    )
+    .order_by(instances.c.id.desc())
+    .limit(1)
+)
+_INSERT_INSTANCE: Final = insert(instances)
+
 
 def newest(connection: Connection, study_instance_uid: str, sop_instance_uid: str) -> StoredInstance | None:
     """What we hold of this instance, if anything."""
-    row = connection.execute(
-        select(instances)
-        .where(
-            instances.c.sop_instance_uid == sop_instance_uid,
-            instances.c.study_instance_uid == study_instance_uid,
-        )
-        .order_by(instances.c.id.desc())
-        .limit(1)
-    ).first()
+    row = connection.execute(_NEWEST, {"sop_instance": sop_instance_uid, "study": study_instance_uid}).first()
     return None if row is None else StoredInstance(**row._mapping)
 
 
@@ -38,12 +43,9 @@ def record(connection: Connection, arrival: Arrival, *, replaces: bool) -> bool:
         "open": opens,
         "revision": 0,
     }
-    changes: dict[str, object] = {"last_received_at": arrival.received_at, "purged_at": None}
-    if opens:
-        changes["open"] = True
     # The study's row comes first: its lock puts arrivals and the cut of a revision into one order.
-    revision: int = connection.execute(_upsert(connection, values, changes)).scalar_one()
-    connection.execute(insert(instances).values(**_columns(arrival)))
+    revision: int = connection.execute(_upsert(connection.dialect.name, opens), values).scalar_one()
+    connection.execute(_INSERT_INSTANCE, _columns(arrival))
     late = opens and revision > 0
     journal.note(
         connection,
@@ -147,11 +149,12 @@ def _columns(arrival: Arrival) -> dict[str, object]:
     return {name: getattr(arrival, name) for name in Arrival.__dataclass_fields__}
 
 
-def _upsert(
-    connection: Connection, values: dict[str, object], changes: dict[str, object]
-) -> ReturningInsert[Any]:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(studies).values(**values)
+@cache
+def _upsert(dialect: str, opens: bool) -> ReturningInsert[Any]:
+    statement = (postgresql if dialect == "postgresql" else sqlite).insert(studies)
+    changes: dict[str, Any] = {"last_received_at": statement.excluded.last_received_at, "purged_at": None}
+    if opens:
+        changes["open"] = True
     upsert: ReturningInsert[Any] = statement.on_conflict_do_update(
         index_elements=["study_instance_uid"], set_=changes
     ).returning(studies.c.revision)

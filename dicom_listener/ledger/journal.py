@@ -1,11 +1,14 @@
 """The append-only part of the ledger: everything that happened, when and why."""
 
 from datetime import UTC, datetime
+from typing import Final
 
 from sqlalchemy import Connection, insert, select
 
 from dicom_listener.ledger.records import Event
 from dicom_listener.ledger.tables import events
+
+_INSERT: Final = insert(events)
 
 
 def now() -> datetime:
@@ -21,9 +24,14 @@ def note(
 ) -> None:
     """Append one event. detail: UIDs, AE titles, codes, counts; never PHI."""
     connection.execute(
-        insert(events).values(
-            at=now(), kind=kind, study_instance_uid=study_instance_uid, revision=revision, detail=detail
-        )
+        _INSERT,
+        {
+            "at": now(),
+            "kind": kind,
+            "study_instance_uid": study_instance_uid,
+            "revision": revision,
+            "detail": detail,
+        },
     )
 
 
