@@ -1,9 +1,10 @@
-"""What a request can end in, as problem details (RFC 9457) with a stable code.
+"""What a request can end in, as problem details (RFC 9457) with a stable code; and the end of a service.
 
 ProblemError
 ├── Rejected    422 (or 400, 401, 403, 404, 413, 415)   this request can never work
 ├── TryLater    429 / 503 / 504               the same request may work later
 └── Fault       500                           a bug or a broken install
+ServingEnded
 """
 
 from collections.abc import Mapping
@@ -50,3 +51,7 @@ class TryLater(ProblemError):  # noqa: N818
 
 class Fault(ProblemError):  # noqa: N818
     """Somebody has to repair something."""
+
+
+class ServingEnded(Exception):  # noqa: N818
+    """The workers ended, or never started, and nobody had asked for it."""

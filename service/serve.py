@@ -6,6 +6,8 @@ import socket
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,22 +16,25 @@ import yaml
 
 from models.package import find
 from service.access import known_tokens
+from service.errors import ServingEnded
+from service.stopping import drain
 from skiagraph import log
 from skiagraph.settings import CONFIG_VARIABLE, Settings, SettingsError
 from skiagraph.settings.tls import TlsFiles, server_context
 
-_STOP_SECONDS = 30.0  # longer than a running request should need, shorter than Kubernetes waits
+_START_SECONDS = 30.0  # until there are worker processes, not until they are ready
+_STOP_SECONDS = 8.0  # beyond service.drain_seconds, for what does not wait for requests
 _log = log.get(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until stopped. Raises PackageError or SettingsError for what no worker could start with."""
+    """Serve until stopped. Raises PackageError, SettingsError or ServingEnded."""
     # Told here, once, and not by every worker.
     find(settings.service.model)
     asked = {"tokens": known_tokens(settings.service), "tokens_file": None}
     settings = settings.model_copy(update={"service": settings.service.model_copy(update=asked)})
     secured = _secured(settings.service.tls)
-    port = settings.service.port or free_port(settings.service.host)
+    port = _claim(settings.service.host, settings.service.port)
     with tempfile.TemporaryDirectory(prefix="skiagraph-service-") as folder:
         _prepare_environment(settings, Path(folder))
         # Only now: BentoML and our own services read the environment when they are imported.
@@ -47,18 +52,21 @@ def serve(settings: Settings) -> None:
         _log.info("HTTP service starts", url=f"{scheme}://{settings.service.host}:{port}")
         if settings.service.allow_anonymous:
             _log.warning("allow_anonymous: whoever reaches the port may ask", host=settings.service.host)
-        started = False
-        try:
-            while not stopped.wait(1.0) and (server.running or not started):
-                started |= server.running
-        finally:
-            _log.info("HTTP service stops")
-            # BentoML waits a day for a worker that does not stop. Workers die with us: a deadline is enough.
-            deadline = threading.Timer(_STOP_SECONDS, _give_up)
-            deadline.daemon = True
-            deadline.start()
-            server.stop()
-            deadline.cancel()
+        _wait_until(lambda: server.running)  # it starts in a thread
+        while server.running and not stopped.wait(1.0):
+            pass
+        _log.info("HTTP service stops")
+        # Workers die with us, whatever keeps them: a deadline is enough.
+        seconds = settings.service.drain_seconds
+        deadline = threading.Timer(seconds + _STOP_SECONDS, _give_up, [seconds + _STOP_SECONDS])
+        deadline.daemon = True
+        deadline.start()
+        if server.running:
+            drain(server.arbiter, seconds=seconds)
+        server.stop()
+        deadline.cancel()
+    if not stopped.is_set():
+        raise ServingEnded("the workers of the HTTP service ended by themselves; their lines above say why")
 
 
 def _secured(files: TlsFiles | None) -> dict[str, Any]:
@@ -99,14 +107,34 @@ def _stop_signal() -> threading.Event:
     return stopped
 
 
-def _give_up() -> None:
-    _log.error("workers did not stop in time", seconds=_STOP_SECONDS)
+def _give_up(seconds: float) -> None:
+    _log.error("workers did not stop in time", seconds=seconds)
     sys.stderr.flush()
     os._exit(1)
 
 
-def free_port(host: str) -> int:
+def _wait_until(started: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not started():
+        if time.monotonic() > deadline:
+            raise ServingEnded("the HTTP service did not start its workers; the lines above say why")
+        time.sleep(0.05)
+
+
+def _claim(host: str, port: int) -> int:
+    """The port, or any where it is 0; told here where it is taken, since BentoML would only wait."""
+    try:
+        return free_port(host, port)
+    except OSError as error:
+        raise SettingsError(
+            f"settings service.host and service.port: {host}:{port} cannot be listened on: {error.strerror};"
+            " choose another port, or stop what listens there"
+        ) from error
+
+
+def free_port(host: str, port: int = 0) -> int:
     """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
         return int(probe.getsockname()[1])

@@ -1,6 +1,7 @@
 """`skiagraph up`: the HTTP service and the DICOM node as two child processes, watched and stopped in order.
 
-The listener stops first, so that what it has promised can still be scored; if one ends by itself, both stop.
+The listener stops first, so that what it has promised can still be scored, then the service: its entry, which
+finishes its requests, before its runners. If one ends by itself, both stop.
 A killed supervisor leaves no orphan: the kernel then sends SIGTERM to each child.
 """
 
@@ -94,7 +95,10 @@ def supervise(settings: Settings, config: Path | None) -> int:
     api = environment["SKIAGRAPH_LISTENER__SERVICE_URL"]
     console = f"http://{_reachable(listener.console_host)}:{listener.console_port}"
     # name, base URL, how long a stop may take: in the order of starting, stopped in reverse.
-    plan = (("serve", api, 15.0), ("listen", console, listener.drain_seconds + 15.0))
+    plan = (
+        ("serve", api, settings.service.drain_seconds + 15.0),
+        ("listen", console, listener.drain_seconds + 15.0),
+    )
     parts: list[Part] = []
     try:
         with _signals():

@@ -47,6 +47,7 @@ class ServiceSettings(Section):
     max_requests: Annotated[int, Field(ge=1)] = 64  # at once; more are answered 429
     max_instances: Annotated[int, Field(ge=1)] = 200  # in one study
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    drain_seconds: Annotated[float, Field(gt=0)] = 20.0  # how long a stop waits for requests under way
     max_body_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
     max_pixels: Annotated[int, Field(gt=0)] = 60_000_000
     plan_cache: Path | None = None

@@ -75,7 +75,7 @@ def test_the_product_reads_the_settings(
     assert (listener.service_tls is None) is (loaded.service.tls is None)
     grace = {name: pod["spec"].get("terminationGracePeriodSeconds", 30) for name, pod in pods(objects)}
     assert grace[f"{_fullname(given)}-listener"] >= listener.drain_seconds + 20
-    assert grace[f"{_fullname(given)}-service"] > loaded.service.request_timeout_seconds
+    assert grace[f"{_fullname(given)}-service"] >= loaded.service.drain_seconds + 20
     mounts = {
         mount["mountPath"]: mount
         for _name, pod in pods(objects)

@@ -117,5 +117,5 @@ def test_units_and_chart_start_the_same_commands_and_wait_long_enough(name: str,
     templates = HELPERS.parent
     assert any(f"args: [skiagraph, {command}]" in path.read_text() for path in templates.glob("*.yaml"))
     settings = Settings()
-    longest = max(settings.listener.drain_seconds + 20, settings.service.request_timeout_seconds)
-    assert float(unit["TimeoutStopSec"]) > longest
+    longest = max(settings.listener.drain_seconds, settings.service.drain_seconds)
+    assert float(unit["TimeoutStopSec"]) > longest + 20

@@ -3,6 +3,8 @@
 import hashlib
 import shutil
 import signal
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ import pytest
 from models.package import PACKAGES
 from service.client import Client, RejectedByService, ServiceFault, TransientServiceError
 from service.serve import free_port
+from tests.dicom_listener.peers import until
 from tests.runners.radiographs import dicom_file, drawn
 from tests.service.conftest import Running, spawn, start, stop
 
@@ -164,17 +167,43 @@ def metric(running: Running, series: str) -> float:
 
 
 def test_sigterm_finishes_the_running_request_and_leaves_nothing(small: Running) -> None:
-    left = workers(small)
+    """Its runners stay for as long as it needs them, and whoever comes later is refused at once."""
+    left, body = workers(small), dicom_file(drawn(1500, 1200))
+    begun, stopping = threading.Event(), threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield body[:1_000_000]
+        begun.set()
+        assert stopping.wait(15)
+        yield body[1_000_000:]
+
     with ThreadPoolExecutor(1) as pool:
-        body = dicom_file(drawn(1500, 1200))
-        answer = pool.submit(httpx.post, f"{small.url}/v1/score", content=body, headers=SCORE, timeout=30)
-        time.sleep(0.05)
+        answer = pool.submit(httpx.post, f"{small.url}/v1/score", content=slowly(), headers=SCORE, timeout=60)
+        assert begun.wait(15)
+        time.sleep(0.3)  # it has arrived
         small.process.send_signal(signal.SIGTERM)
-        # Answered, or refused in a way that a client repeats: never half an answer.
-        error = answer.exception()
-        if error is None:
-            assert answer.result().status_code in (200, 422, 503)
-        else:
-            assert isinstance(error, httpx.TransportError)
+        until(lambda: refused(small.url))
+        stopping.set()
+        assert answer.result().status_code in (200, 422)
     assert small.process.wait(timeout=35) == 0
     assert gone(left, within_seconds=5)
+
+
+def refused(url: str) -> bool:
+    try:
+        httpx.get(f"{url}/readyz")
+    except httpx.ConnectError:
+        return True
+    except httpx.ReadError:
+        pass  # it had been waiting to be accepted
+    return False
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        running = spawn(tmp_path, port)
+        assert running.process.wait(timeout=60) == 2
+    assert f"service.port: 127.0.0.1:{port} cannot be listened on" in running.log.read_text()
