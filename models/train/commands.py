@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from models.package import ModelPackage
+from models.train.errors import TrainError
 from models.train.evaluate import evaluate_package
 from models.train.evaluation_report import evaluation_page
 from models.train.families import family
@@ -12,9 +13,25 @@ from models.train.robustness import robustness
 from models.train.run_folder import read_config
 
 
-def train(name: str, *, data: Path, out: Path, steps: int | None, seed: int, resume: bool) -> Path:
-    """Train a model by name; returns the folder of the run, `out`/`name`. TrainError says what to change."""
+def train(
+    name: str,
+    *,
+    data: Path,
+    out: Path,
+    steps: int | None,
+    seed: int,
+    resume: bool,
+    published: bool = False,
+) -> Path:
+    """Train a model by name; returns the folder of the run, `out`/`name`. TrainError says what to change.
+
+    published: at the size of its publication, which wants a GPU.
+    """
     model = family(name)
+    if published:
+        if model.published is None:
+            raise TrainError(f"{name} has no published size: leave out --published")
+        model = model.published
     run = out / name
     steps = model.steps if steps is None else steps
     model.train(name, data=data, folder=run, steps=steps, seed=seed, resume=resume)

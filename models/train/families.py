@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from models.package import Manifest
 from models.train import run
@@ -11,6 +11,7 @@ from models.train.errors import UnknownModelError
 from models.train.export import export_run
 from models.train.network import DefectNetwork
 from models.train.paper.packaging import export_paper
+from models.train.paper.system import PaperConfig
 from models.train.paper.systems import SYSTEMS
 from models.train.paper.training import train_paper
 
@@ -34,7 +35,11 @@ class Export(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One model that can be trained. controls: the same pipeline with random weights, one list per draw."""
+    """One model that can be trained.
+
+    controls: the same pipeline with random weights, one list per draw. published: the same model at the
+    width, resolution, batch and number of steps of its publication, where two cores would not do.
+    """
 
     name: str
     title: str
@@ -42,6 +47,7 @@ class Family:
     train: Train
     export: Export
     controls: Controls = lambda _: ()
+    published: Self | None = None
 
 
 def family(name: str) -> Family:
@@ -60,9 +66,23 @@ def _train_synthetic_defects(
     run.train_run(run.RunConfig(name=name, seed=seed, steps=steps), data=data, folder=folder, resume=resume)
 
 
-def _train_paper(name: str, *, data: Path, folder: Path, steps: int, seed: int, resume: bool) -> None:
-    config = replace(SYSTEMS[name].here, seed=seed, steps=steps)
-    train_paper(config, data=data, folder=folder, resume=resume)
+def _paper(name: str) -> Family:
+    entry = SYSTEMS[name]
+
+    def sized(size: PaperConfig, published: Family | None = None) -> Family:
+        def train(name: str, *, data: Path, folder: Path, steps: int, seed: int, resume: bool) -> None:
+            train_paper(replace(size, seed=seed, steps=steps), data=data, folder=folder, resume=resume)
+
+        return Family(
+            name=name,
+            title=entry.title,
+            steps=size.steps,
+            train=train,
+            export=export_paper,
+            published=published,
+        )
+
+    return sized(entry.here, sized(entry.published))
 
 
 def _untrained_synthetic_defects(manifest: Manifest) -> Sequence[Sequence[DefectNetwork]]:
@@ -88,11 +108,6 @@ FAMILIES: Mapping[str, Family] = {
             export=export_run,
             controls=_untrained_synthetic_defects,
         ),
-        *(
-            Family(
-                name=name, title=entry.title, steps=entry.here.steps, train=_train_paper, export=export_paper
-            )
-            for name, entry in SYSTEMS.items()
-        ),
+        *map(_paper, SYSTEMS),
     )
 }

@@ -55,6 +55,9 @@ def train(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps a member.")] = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="At the published width and resolution, for a GPU.")
+    ] = False,
 ) -> int:
     """Train a model on normal radiographs; needs the `train` extra."""
     _needs_training()
@@ -62,7 +65,15 @@ def train(
     from models.train.errors import UnknownModelError
 
     try:
-        run = train_model(name, data=_existing(data), out=out, steps=steps, seed=seed, resume=resume)
+        run = train_model(
+            name,
+            data=_existing(data),
+            out=out,
+            steps=steps,
+            seed=seed,
+            resume=resume,
+            published=published,
+        )
     except UnknownModelError as error:
         raise UsageError(str(error)) from error
     typer.echo(run)
