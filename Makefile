@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help setup setup-dev demo test lint format bench bench-inference chaos test-gpu lock
+.PHONY: help setup setup-dev demo test lint format bench bench-inference bench-intake chaos drain test-gpu lock
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -68,8 +68,18 @@ bench: $(VENV)/.dev  ## time from the end of the quiet period to both objects in
 bench-inference: $(VENV)/.dev  ## radiographs per second; FILES="folder" of hand radiographs
 	$(BIN)/python -m bench.inference $(or $(FILES),../shared/data/fracatlas/images)
 
+bench-intake: $(VENV)/.dev  ## MB/s received, beside storescp and Orthanc; QUICK=1 for a tenth
+	$(BIN)/python -m bench.intake $(if $(QUICK),--quick)
+
 chaos: $(VENV)/.dev  ## kill -9 at every stage, many times
 	SKIAGRAPH_CHAOS_KILLS=$(KILLS) $(PYTEST) --timeout=0 tests/chaos
+
+drain: $(VENV)/.dev  ## 500 results wait for a dead PACS and drain when it is back
+	SKIAGRAPH_DRAIN_STUDIES=500 $(PYTEST) -s --timeout=0 tests/dicom_listener/test_drain.py
+
+soak: $(VENV)/.dev  ## 1,000 mixed requests, one in ten broken; then 32 clients for three minutes
+	SKIAGRAPH_SOAK_REQUESTS=1000 $(PYTEST) --timeout=0 tests/service/test_mixed_load.py
+	$(BIN)/python -m bench.soak $(or $(FILES),../shared/data/fracatlas/images)
 
 test-gpu: $(VENV)/.dev  ## what needs an NVIDIA GPU
 	$(PYTEST) -m gpu --timeout=0

@@ -1,8 +1,9 @@
 """How fast instances are received, beside DCMTK's storescp and Orthanc: `python -m bench.intake [--quick]`.
 
 The sender is DCMTK's storescu for all three. Ours fsyncs file, directory and ledger before it answers;
-storescp (+B: bytes as they come) does not, and Orthanc runs with its defaults. On a busy machine compare
-within one run only.
+storescp (+B: bytes as they come, as we keep them) never calls fsync, and Orthanc runs with its defaults (its
+index is synced, its files are not). The receivers take turns, and the ratios are of one turn's times. Then
+2 GB arrive over four associations, and the memory of the node is watched.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -51,12 +53,18 @@ class Case:
     count: int
     associations: int
 
+    @property
+    def megabytes(self) -> float:
+        return self.count * self.rows**2 * 2 / _MEBIBYTE
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
+    """pss_bytes: of the receiver, ten times a second."""
+
     seconds: float
     refused: int
-    most_pss_bytes: int
+    pss_bytes: list[int]
 
 
 def make(folder: Path, rows: int, count: int) -> list[Path]:
@@ -86,11 +94,11 @@ def make(folder: Path, rows: int, count: int) -> list[Path]:
 def measure(receiver: Receiver, paths: list[Path], associations: int) -> Measured:
     """Send all files over so many associations at once."""
     shares = [paths[number::associations] for number in range(associations)]
-    over, most = threading.Event(), [0]
+    over, seen = threading.Event(), [sum(map(_pss, receiver.pids()))]
 
     def watch() -> None:
         while not over.wait(0.1):
-            most[0] = max(most[0], sum(_pss(pid) for pid in receiver.pids()))
+            seen.append(sum(map(_pss, receiver.pids())))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -119,7 +127,7 @@ def measure(receiver: Receiver, paths: list[Path], associations: int) -> Measure
     seconds = time.monotonic() - started
     over.set()
     watcher.join()
-    return Measured(seconds=seconds, refused=refused, most_pss_bytes=most[0])
+    return Measured(seconds=seconds, refused=refused, pss_bytes=seen)
 
 
 @contextmanager
@@ -166,9 +174,8 @@ def storescp(folder: Path) -> Iterator[Receiver]:
         process.wait()
 
 
-def run(cases: list[Case], work: Path) -> None:
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; PSS of the receiving process")
-    print(_line("case", "receiver", "seconds", "MB/s", "inst/s", "refused", "PSS MB", "÷ ours"))
+def run(cases: list[Case], work: Path, *, turns: int, large: Case) -> None:
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; medians of {turns} turns")
     with ExitStack() as stack:
         receivers = [stack.enter_context(ours(work / "ours"))]
         if Path(_STORESCP).exists():
@@ -176,28 +183,51 @@ def run(cases: list[Case], work: Path) -> None:
         if Path(_ORTHANC).exists():
             pacs = stack.enter_context(orthanc(_ORTHANC, work))
             receivers.append(Receiver(name="Orthanc", port=pacs.port, pids=list))
-        for number, case in enumerate(cases):
-            first = 0.0
-            for receiver in receivers:
-                # Files of their own for each: nobody is sent what it has seen.
-                paths = make(work / f"{number}-{receiver.name[:4]}", case.rows, case.count)
-                megabytes = sum(path.stat().st_size for path in paths) / _MEBIBYTE
-                seen = measure(receiver, paths, case.associations)
-                first = first or seen.seconds
+        print(_line("case", "receiver", "seconds", "MB/s", "inst/s", "refused", "PSS MB", "÷ ours"))
+        for case in cases:
+            measured: list[list[Measured]] = [[] for _ in receivers]
+            for _ in range(turns):
+                for receiver, into in zip(receivers, measured, strict=True):
+                    into.append(_sent(receiver, case, work / "sent"))
+            ours_seconds = [one.seconds for one in measured[0]]
+            for receiver, seen in zip(receivers, measured, strict=True):
+                seconds = median(one.seconds for one in seen)
+                ratio = median(one.seconds / mine for one, mine in zip(seen, ours_seconds, strict=True))
                 print(
                     _line(
                         case.name,
                         receiver.name,
-                        f"{seen.seconds:.2f}",
-                        f"{megabytes / seen.seconds:.1f}",
-                        f"{case.count / seen.seconds:.1f}",
-                        seen.refused,
-                        f"{seen.most_pss_bytes / _MEBIBYTE:.0f}",
-                        f"{seen.seconds / first:.2f}",
+                        f"{seconds:.2f}",
+                        f"{case.megabytes / seconds:.1f}",
+                        f"{case.count / seconds:.1f}",
+                        sum(one.refused for one in seen),
+                        f"{max(max(one.pss_bytes) for one in seen) / _MEBIBYTE:.0f}",
+                        f"{ratio:.2f}",
                     ),
                     flush=True,
                 )
-                shutil.rmtree(paths[0].parent)
+        _watch_memory(receivers[0], large, work / "sent")
+
+
+def _sent(receiver: Receiver, case: Case, folder: Path) -> Measured:
+    """Files of their own each time: nobody is sent what it has seen."""
+    paths = make(folder, case.rows, case.count)
+    os.sync()  # nobody pays for what another has left in the page cache
+    try:
+        return measure(receiver, paths, case.associations)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _watch_memory(receiver: Receiver, case: Case, folder: Path) -> None:
+    seen = _sent(receiver, case, folder)
+    quarter = max(1, len(seen.pss_bytes) // 4)
+    first, last = max(seen.pss_bytes[:quarter]), max(seen.pss_bytes[-quarter:])
+    print(
+        f"{case.megabytes / 1024:.1f} GB in {seen.seconds:.1f} s, {seen.refused} senders refused: PSS at most"
+        f" {max(seen.pss_bytes) / _MEBIBYTE:.0f} MB, {first / _MEBIBYTE:.0f} MB in the first quarter and"
+        f" {last / _MEBIBYTE:.0f} MB in the last"
+    )
 
 
 def _line(case: str, receiver: str, *figures: object) -> str:
@@ -214,8 +244,9 @@ def _pss(pid: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the bytes")
-    share = 10 if parser.parse_args().quick else 1
+    parser.add_argument("--quick", action="store_true", help="a tenth of the bytes, one turn")
+    quick = parser.parse_args().quick
+    share = 10 if quick else 1
     cases = [
         Case(
             name=f"{label} × {associations}",
@@ -223,14 +254,14 @@ def main() -> None:
             count=max(16, count // share),
             associations=associations,
         )
-        for label, rows, count in (("10 MB", 2290, 100), ("0.5 MB", 512, 800))
+        for label, rows, count in (("10 MB", 2290, 50), ("0.5 MB", 512, 400))
         for associations in (1, 4, 16)
     ]
-    for program in (_STORESCU,):
-        if not Path(program).exists():
-            sys.exit(f"{program} is missing: apt-get install dcmtk")
+    if not Path(_STORESCU).exists():
+        sys.exit(f"{_STORESCU} is missing: apt-get install dcmtk")
     with tempfile.TemporaryDirectory(prefix="skiagraph-intake-") as folder:
-        run(cases, Path(folder))
+        large = Case(name="2 GB", rows=2290, count=205 // share, associations=4)
+        run(cases, Path(folder), turns=1 if quick else 3, large=large)
 
 
 if __name__ == "__main__":
