@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.eager import EagerGraph
-from bench.serving import Serving, serving
+from bench.serving import Serving, accepted, serving
 from runners.analysis import Analysis, Prepared
 from runners.loaded import LoadedModel
 from skiagraph.scoring import Scorer
@@ -81,23 +81,20 @@ class Figures:
 def main() -> int:
     options = _options()
     settings = Settings()
-    files = [path for path in sorted(options.folder.rglob("*")) if path.is_file()]
     figures = Figures()
     with ExitStack() as stack:
         scorer = stack.enter_context(Scorer(settings))
-        accepted, prepared = _accepted(scorer.analysis, files, options.count)
+        prepared = accepted(scorer.analysis, options.folder, options.count)
+        files = list(prepared)
         model = stack.enter_context(LoadedModel(scorer.analysis.package, settings.service))
         service = stack.enter_context(serving())
         stages = {
-            **_engine_stages(model, prepared),
-            PREPARE: _prepare(scorer.analysis, accepted),
-            ONE_PROCESS: _one_process(scorer, accepted),
-            **{
-                f"c HTTP, {clients} clients": _http(service, accepted, clients, figures)
-                for clients in CLIENTS
-            },
+            **_engine_stages(model, list(prepared.values())),
+            PREPARE: _prepare(scorer.analysis, files),
+            ONE_PROCESS: _one_process(scorer, files),
+            **{f"c HTTP, {clients} clients": _http(service, files, clients, figures) for clients in CLIENTS},
         }
-        print(f"{len(accepted)} radiographs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
+        print(f"{len(files)} radiographs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
         for stage in stages.values():
             stage(1.0)
         figures.taken.clear()
@@ -106,20 +103,6 @@ def main() -> int:
             for name, stage in stages.items():
                 figures.samples.setdefault(name, []).append(stage(options.seconds))
     return _report(figures)
-
-
-def _accepted(analysis: Analysis, files: list[Path], count: int) -> tuple[list[Path], list[Prepared]]:
-    accepted, prepared = [], []
-    for path in files:
-        outcome = analysis.prepare(path.read_bytes())
-        if isinstance(outcome, Prepared):
-            accepted.append(path)
-            prepared.append(outcome)
-        if len(accepted) == count:
-            break
-    if not accepted:
-        raise SystemExit("bench.inference: there is no radiograph in the folder that the gate lets in")
-    return accepted, prepared
 
 
 def _engine_stages(model: LoadedModel, prepared: list[Prepared]) -> Mapping[str, Stage]:

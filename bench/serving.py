@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from runners.analysis import Analysis, Prepared
 from service.serve import free_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -71,6 +72,20 @@ class Serving:
             sum(process.cpu_times()[:2])
             for process in psutil.Process(self.process.pid).children(recursive=True)
         )
+
+
+def accepted(analysis: Analysis, folder: Path, count: int) -> dict[Path, Prepared]:
+    """The first radiographs of a folder that the gate lets in; SystemExit when there is none."""
+    found: dict[Path, Prepared] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        outcome = analysis.prepare(path.read_bytes(), drawn=False)
+        if isinstance(outcome, Prepared):
+            found[path] = outcome
+        if len(found) == count:
+            break
+    if not found:
+        raise SystemExit(f"{folder} holds no radiograph that the gate lets in")
+    return found
 
 
 @contextmanager
