@@ -20,6 +20,7 @@ from service.contract import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NA
 from skiagraph.settings.listener import Destination, ListenerSettings
 
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_ECHO_SECONDS: Final = 10.0
 _SAME_ASSOCIATION_SECONDS: Final = (
     1.0  # a report may come on the association of its request, while it is open
 )
@@ -110,6 +111,7 @@ def send(
 def echo(settings: ListenerSettings, destination: Destination) -> bool:
     """Whether the destination answers a C-ECHO."""
     entity = new_entity(settings)
+    entity.acse_timeout = entity.dimse_timeout = min(_ECHO_SECONDS, settings.network_timeout_seconds)
     entity.add_requested_context(Verification)
     association = associate(entity, destination)
     if not association.is_established:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final, Self
@@ -24,6 +25,7 @@ from dicom_listener.errors import StartupError
 from dicom_listener.housekeeping import Housekeeping
 from dicom_listener.ledger import overview
 from dicom_listener.ledger.connection import Database, ledger_url
+from dicom_listener.peer_watch import PeerWatch
 from dicom_listener.reception import Reception
 from dicom_listener.retention import Retention
 from dicom_listener.spool import Spool
@@ -134,6 +136,9 @@ class Node(AbstractContextManager["Node"]):
             tidy_up=reception.remove_abandoned,
         )
         self._thread("housekeeping", lambda: housekeeping.run(self._stopping))
+        for destination in settings.destinations:
+            watch = PeerWatch(settings, destination, database=database)
+            self._thread(f"peer-{destination.name}", partial(watch.run, self._stopping))
 
         def ledger_reachable() -> bool:
             with database.read() as connection:
@@ -179,8 +184,9 @@ class Node(AbstractContextManager["Node"]):
         self._threads.append(thread)
 
     def _join(self) -> None:
+        deadline = time.monotonic() + self._settings.drain_seconds
         for thread in self._threads:
-            thread.join(timeout=self._settings.drain_seconds)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
 
 def run(settings: ListenerSettings) -> int:
