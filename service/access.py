@@ -14,12 +14,12 @@ from skiagraph.settings import SettingsError
 from skiagraph.settings.service import Scope, ServiceSettings, Token
 
 _TOKENS = TypeAdapter(tuple[Token, ...])
-_OPEN = frozenset({"/readyz"})  # probes carry no token
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # probes and scrapes carry no token
 
 
 def scope_of(method: str, path: str) -> Scope | None:
     """What a request needs; None when nobody is asked."""
-    if path in _OPEN:
+    if path in OPEN_PATHS:
         return None
     return "score" if method == "POST" else "read"
 

@@ -1,4 +1,4 @@
-"""The BentoML entry service: our routes, mounted before two dependent services, the runners of the design.
+"""The BentoML entry service: our routes, before two dependent services, the runners of the design.
 
 "Runner" here is the design's word for a dependent service; BentoML's own class of that name, from before 1.2,
 is not used. Light on purpose: the supervisor and every worker import this module.
@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runners.lifetime import die_with_parent
 from runners.preprocessor import Preprocessor
 from runners.scorer import AnomalyScorer
+from service.access import OPEN_PATHS
 from service.guard import Guard
 from service.http import Rooms, api
 from skiagraph import log
@@ -20,15 +21,22 @@ _log = log.get(__name__)
 _guarded = Guard(api, _settings.service)
 
 
-class OurReadiness:
-    """Answers `/readyz` before BentoML does: its own says no word about why."""
+class OurRoutes:
+    """Answers every request in BentoML's place: of its own pages and documents none is offered.
+
+    BentoML's mount (`bentoml.asgi_app`) comes after those, and does not know a path with a line break in it.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ours = scope["type"] == "http" and scope["path"] == "/readyz"
-        await (api if ours else self._app)(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif scope["path"] in OPEN_PATHS:
+            await api(scope, receive, send)  # asked every few seconds: not logged
+        else:
+            await _guarded(scope, receive, send)
 
 
 @bentoml.service(
@@ -37,8 +45,10 @@ class OurReadiness:
     # Ours comes first and says so in problem details; this one only ends what hangs.
     traffic={"timeout": _settings.service.request_timeout_seconds + 10},
     logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},  # its spans would be exported nowhere
+    # BentoML's would make a series of every path that anybody asks for. Ours are in service/metrics.py.
+    metrics={"enabled": False},
 )
-@bentoml.asgi_app(_guarded, path="/")
 class Skiagraph:
     """Scores hand radiographs and reports on studies."""
 
@@ -49,11 +59,14 @@ class Skiagraph:
         # Here and not above: the processes of the runners import this module too, and need none of it.
         from runners.errors import RunnerFault
         from runners.loaded import open_packages
+        from service import metrics
         from service.pipeline import Pipeline
         from service.study import StudyPipeline
 
         die_with_parent()
         log.configure(json=_settings.log_json, level=_settings.log_level)
+        if _settings.service.tls is not None:
+            metrics.show_certificate(_settings.service.tls)
         try:
             packages = open_packages(_settings.service)
         except RunnerFault as error:
@@ -70,4 +83,4 @@ class Skiagraph:
         api.state.rooms = Rooms(settings=_settings, pipeline=pipeline, studies=studies)
 
 
-Skiagraph.add_asgi_middleware(OurReadiness)  # type: ignore[attr-defined]  # a bentoml Service by now
+Skiagraph.add_asgi_middleware(OurRoutes)  # type: ignore[attr-defined]  # a bentoml Service by now

@@ -140,6 +140,7 @@ class StudyResult(Wire):
     revision: int
     result_time: datetime
     model: ModelIdentity
+    gate: bool = True  # False: scored without asking whether it is a hand, as the request said
     results: tuple[InstanceResult, ...]
     objects: tuple[ProducedObject, ...]
     stage_seconds: dict[str, float] = Field(default_factory=dict)

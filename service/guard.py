@@ -58,12 +58,11 @@ class Guard:
                 if status:  # an answer is on its way: nothing but cutting it off is honest
                     raise
                 await answer(as_problem(error))(scope, receive, send_named)
+            route = getattr(scope.get("route"), "path", "unknown")
+            seconds = time.perf_counter() - started
+            metrics.observe_request(route, status, seconds)
             _log.info(
-                "request",
-                method=scope["method"],
-                route=getattr(scope.get("route"), "path", "unknown"),
-                status=status,
-                seconds=round(time.perf_counter() - started, 3),
+                "request", method=scope["method"], route=route, status=status, seconds=round(seconds, 3)
             )
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,18 +5,23 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from models.rejection import Rejection
+from service import metrics
+from service.ahead import in_order
 from service.contract import RadiographResult
 from service.errors import Fault, ProblemError, Rejected, TryLater
 from service.guard import answer, as_problem
 from service.openapi import description
 from service.parts import multipart_related, read_radiograph, read_radiographs, read_study, zipped
+from service.rejections import FIXES
 from skiagraph import __version__
 
 if TYPE_CHECKING:
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from skiagraph.settings import Settings
 
 _MAPS = ("overlay", "raw")
+_AHEAD = 32  # radiographs of a batch that are scored before the client has taken their lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +60,9 @@ async def post_study(request: Request) -> Response:
 
 async def post_score(request: Request) -> Response:
     """Score one radiograph."""
-    analysed = await _analysed(request)
+    analysed = await _analysed(request, drawn=False)
     if isinstance(analysed.outcome, Rejection):
-        return _not_scored(analysed.result)
+        return _not_scored(analysed.outcome, analysed.result)
     return JSONResponse(analysed.result.model_dump(mode="json"))
 
 
@@ -65,20 +71,18 @@ async def post_scores(request: Request) -> Response:
     pipeline, limit = _pipeline(request), _rooms(request).settings.service.max_instances
     query = request.query_params
     choice = await pipeline.choose(query.get("model"), query.get("operating_point"))
-    radiographs = await read_radiographs(request, max_radiographs=limit)
+    form = await read_radiographs(request, max_radiographs=limit)
 
-    async def line(name: str, data: bytes) -> str:
-        result = (await pipeline.analyse(data, choice=choice)).result
-        return result.model_copy(update={"file": name}).model_dump_json() + "\n"
+    async def line(file: UploadFile) -> str:
+        analysed = await pipeline.analyse(await file.read(), choice=choice, drawn=False)
+        return analysed.result.model_copy(update={"file": file.filename or ""}).model_dump_json() + "\n"
 
     async def lines() -> AsyncIterator[str]:
-        running = [asyncio.create_task(line(name, data)) for name, data in radiographs]
         try:
-            for task in running:
-                yield await task
-        finally:  # the client went away, or one of them failed: the rest is not wanted any more
-            for task in running:
-                task.cancel()
+            async for text in in_order(line, form.files, ahead=_AHEAD):
+                yield text
+        finally:
+            await form.close()
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")
 
@@ -90,9 +94,9 @@ async def post_heatmap(request: Request) -> Response:
         raise Rejected(
             422, "invalid_query", "there is no such map", field="map", value=kind, fix="overlay or raw"
         )
-    analysed = await _analysed(request)
+    analysed = await _analysed(request, drawn=True)
     if isinstance(analysed.outcome, Rejection):
-        return _not_scored(analysed.result)
+        return _not_scored(analysed.outcome, analysed.result)
     package = _pipeline(request).packages[analysed.result.model.name]
     settings = _rooms(request).settings
     png = await asyncio.to_thread(_png, kind, analysed.outcome, analysed.result, package, settings)
@@ -114,6 +118,7 @@ async def get_model(request: Request) -> Response:
             "unknown_model",
             "there is no such model here",
             field="name",
+            value=name,
             fix=f"ask for one of: {', '.join(pipeline.packages)}",
         )
     package = pipeline.packages[name]
@@ -121,9 +126,25 @@ async def get_model(request: Request) -> Response:
     return JSONResponse({**_described(package), "evaluation": evaluation})
 
 
-async def get_openapi(_: Request) -> Response:
+async def get_openapi(request: Request) -> Response:
     """What this API is, for programs."""
-    return JSONResponse(description(__version__))
+    pipeline = _rooms(request).pipeline
+    packages = pipeline.packages if pipeline else {}
+    points = {
+        point.name: None for package in packages.values() for point in package.manifest.operating_points
+    }
+    return JSONResponse(description(__version__, models=list(packages), operating_points=list(points)))
+
+
+async def get_live(_: Request) -> Response:
+    """That this process answers at all."""
+    return JSONResponse({"alive": True})
+
+
+async def get_metrics(_: Request) -> Response:
+    """The metrics of all processes of the service."""
+    text = await asyncio.to_thread(metrics.exposition)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 async def get_ready(request: Request) -> Response:
@@ -134,22 +155,32 @@ async def get_ready(request: Request) -> Response:
             raise _broken(rooms)
         engines = await rooms.pipeline.ready()
     except ProblemError as error:
-        status = 503
+        status, headers = 503, {"Retry-After": "2"} | error.headers
         body: dict[str, Any] = {"ready": False, "code": error.problem.code, "reason": error.problem.detail}
     else:
-        status = 200
+        status, headers = 200, {}
         body = {"ready": True, "engines": [vars(report) for report in engines.values()]}
-    return JSONResponse(body, status_code=status)
+    return JSONResponse(body, status_code=status, headers=headers)
 
 
-async def on_http_exception(_: Request, error: Exception) -> Response:
+async def on_http_exception(request: Request, error: Exception) -> Response:
     """What starlette itself refuses: no such path, no such method."""
     if not isinstance(error, HTTPException):
         raise error
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-    response = answer(Rejected(error.status_code, code, error.detail))
-    response.headers.update(error.headers or {})
-    return response
+    code, field = {404: ("not_found", "path"), 405: ("method_not_allowed", "method")}.get(
+        error.status_code, ("bad_request", "body")
+    )
+    return answer(
+        Rejected(
+            error.status_code,
+            code,
+            error.detail,
+            field=field,
+            value=request.method if field == "method" else None,
+            fix="GET /v1/openapi.json lists every path and method",
+            headers=error.headers,
+        )
+    )
 
 
 async def on_problem(_: Request, error: Exception) -> Response:
@@ -166,7 +197,9 @@ api = Starlette(
         Route("/v1/models", get_models),
         Route("/v1/models/{name}", get_model),
         Route("/v1/openapi.json", get_openapi),
+        Route("/livez", get_live),
         Route("/readyz", get_ready),
+        Route("/metrics", get_metrics),
     ],
     exception_handlers={HTTPException: on_http_exception, ProblemError: on_problem},
 )
@@ -190,16 +223,16 @@ def _broken(rooms: Rooms) -> ProblemError:
     return Fault(500, "package_fault", rooms.fault)
 
 
-async def _analysed(request: Request) -> "Analysed":
+async def _analysed(request: Request, *, drawn: bool) -> "Analysed":
     pipeline = _pipeline(request)
     query = request.query_params
     choice = await pipeline.choose(query.get("model"), query.get("operating_point"))
-    return await pipeline.analyse(await read_radiograph(request), choice=choice)
+    return await pipeline.analyse(await read_radiograph(request), choice=choice, drawn=drawn)
 
 
-def _not_scored(result: RadiographResult) -> Response:
+def _not_scored(rejection: Rejection, result: RadiographResult) -> Response:
     """A rejection is an answer of its own: 422, with the result as the command line prints it."""
-    problem = Rejected(422, result.reason_code or "", result.reason or "")
+    problem = Rejected(422, rejection.code.value, rejection.reason, field="body", fix=FIXES[rejection.code])
     return answer(problem, result=result.model_dump(mode="json"))
 
 
@@ -235,7 +268,7 @@ def _png(
     else:
         prepared = scored.prepared
         drawn = draw(
-            display=prepared.display,
+            display=scored.display,
             anomaly_map=anomaly_map,
             source_width_px=prepared.source_width_px,
             source_height_px=prepared.source_height_px,

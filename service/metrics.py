@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from models.rejection import RejectionCode
 from service.contract import RadiographResult, Status
+from skiagraph.settings.tls import TlsFiles, not_after
 
 if TYPE_CHECKING:
     from runners.loaded import EngineReport
@@ -44,6 +46,18 @@ _score = Histogram(
 )
 _verdicts = Counter("skiagraph_verdicts", "Scored radiographs by verdict", ("model", "verdict"))
 _rejected = Counter("skiagraph_input_rejected", "Radiographs that were not analysed", ("reason",))
+_http = Histogram(
+    "skiagraph_http_request_duration_seconds",
+    "Time from the first byte of a request to the last of its answer",
+    ("route", "status"),
+    buckets=_SECONDS,
+)
+_certificate = Gauge(
+    "skiagraph_certificate_not_after_timestamp_seconds",
+    "When a certificate that we show ends, by the setting that names it",
+    ("certificate",),
+    multiprocess_mode="max",
+)
 _problems = Counter("skiagraph_http_problems", "Requests that ended in a problem", ("code", "status"))
 
 for _code in RejectionCode:
@@ -58,10 +72,18 @@ def show_engines(reports: "Iterable[EngineReport]") -> None:
         _parity.labels(*arithmetic).set(report.parity)
         for status in Status:
             _requests.labels(*arithmetic, status.value)
+        for phase in ("prepare", "engine", "report"):
+            _duration.labels(*arithmetic, phase)
+        _score.labels(report.model)
         for verdict in ("abnormal", "unremarkable"):
             _verdicts.labels(report.model, verdict)
+        fallbacks = _fallbacks.labels("tensorrt", "onnxruntime", "refused")
         if report.fallback:
-            _fallbacks.labels("tensorrt", report.engine, "refused").inc()
+            fallbacks.inc()
+
+
+def show_certificate(tls: TlsFiles) -> None:
+    _certificate.labels("service.tls").set(not_after(tls.certificate))
 
 
 def count_result(result: RadiographResult, *, prepare: float, engine: float) -> None:
@@ -86,3 +108,15 @@ def observe_phase(result: RadiographResult, phase: str, seconds: float) -> None:
 
 def count_problem(code: str, status: int) -> None:
     _problems.labels(code, str(status)).inc()
+
+
+def observe_request(route: str, status: int, seconds: float) -> None:
+    """One answered request; route: the pattern, never the path, which anybody may choose."""
+    _http.labels(route, str(status)).observe(seconds)
+
+
+def exposition() -> bytes:
+    """Everything that is counted, by this process and by the others of the service."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return bytes(generate_latest(registry))

@@ -1,5 +1,6 @@
 """The OpenAPI description, made from the wire types and a table of the routes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,14 +27,29 @@ class Operation:
     open_to_all: bool = False
 
 
-_MODEL: Final = ("model", {"type": "string"})
-_POINT: Final = ("operating_point", {"type": "string"})
+def _parts(**parts: dict[str, Any]) -> dict[str, Any]:
+    """A form that must have these parts and may have no others."""
+    return {
+        "type": "object",
+        "required": list(parts),
+        "properties": parts,
+        "additionalProperties": False,
+    }
+
+
+_MANY: Final = {"type": "array", "minItems": 1, "items": _BINARY}
+_TEXT: Final = {"type": "string"}
+_MODEL: Final = ("model", _TEXT)
+_POINT: Final = ("operating_point", _TEXT)
 _ONE: Final[dict[str, dict[str, Any]]] = {
     **{kind: {"schema": _BINARY} for kind in _UPLOADS},
     "multipart/form-data": {
-        "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
+        "schema": _parts(file=_BINARY),
+        "encoding": {"file": {"contentType": ", ".join(_UPLOADS)}},
     },
 }
+_TRY_LATER: Final = frozenset({429, 503, 504})
+_RETRY_AFTER: Final = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
 _UPLOAD_PROBLEMS: Final = (400, 413, 422, 429, 503, 504)
 
 OPERATIONS: Final = (
@@ -43,14 +59,7 @@ OPERATIONS: Final = (
         summary="Score the instances of one study and report on it",
         body={
             "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["request", "instances"],
-                    "properties": {
-                        "request": {"$ref": f"{_REF}StudyRequest"},
-                        "instances": {"type": "array", "minItems": 1, "items": _BINARY},
-                    },
-                },
+                "schema": _parts(request={"$ref": f"{_REF}StudyRequest"}, instances=_MANY),
                 "encoding": {
                     "request": {"contentType": "application/json"},
                     "instances": {"contentType": "application/dicom"},
@@ -81,11 +90,8 @@ OPERATIONS: Final = (
         summary="Score many radiographs: a RadiographResult a line, in order",
         body={
             "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["files"],
-                    "properties": {"files": {"type": "array", "minItems": 1, "items": _BINARY}},
-                }
+                "schema": _parts(files=_MANY),
+                "encoding": {"files": {"contentType": ", ".join(_UPLOADS)}},
             }
         },
         query=(_MODEL, _POINT),
@@ -127,16 +133,35 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="GET",
+        path="/livez",
+        summary="Whether the process answers at all",
+        answers={"application/json": {"schema": {"type": "object", "required": ["alive"]}}},
+        open_to_all=True,
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        summary="What is counted, in Prometheus's text format",
+        answers={"text/plain": {"schema": {"type": "string"}}},
+        open_to_all=True,
+    ),
+    Operation(
+        method="GET",
         path="/readyz",
         summary="Whether radiographs can be scored, by which engine and why; 503 while they cannot",
         answers={"application/json": {"schema": {"type": "object", "required": ["ready"]}}},
+        problems=(503,),
         open_to_all=True,
     ),
 )
 
 
-def description(version: str) -> dict[str, Any]:
-    """The OpenAPI 3.1 document."""
+def description(
+    version: str, *, models: Sequence[str] = (), operating_points: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The OpenAPI 3.1 document; models, operating_points: what can be asked for, where it is known."""
+    known = {"model": list(models), "operating_point": list(operating_points), "name": list(models)}
+    enums = {name: {"enum": values} for name, values in known.items() if values}
     kinds = (Problem, RadiographResult, StudyRequest, StudyResult)
     _, schemas = models_json_schema(
         [(kind, "validation" if kind is StudyRequest else "serialization") for kind in kinds],
@@ -144,7 +169,10 @@ def description(version: str) -> dict[str, Any]:
     )
     paths: dict[str, Any] = {}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, enums)
+    for name in enums.keys() & schemas["$defs"]["StudyRequest"]["properties"].keys():
+        either = schemas["$defs"]["StudyRequest"]["properties"][name]["anyOf"]
+        either[0] = either[0] | enums[name]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -161,22 +189,34 @@ def description(version: str) -> dict[str, Any]:
     }
 
 
-def _described(operation: Operation) -> dict[str, Any]:
+def _described(operation: Operation, enums: dict[str, dict[str, Any]]) -> dict[str, Any]:
     problem = {"application/problem+json": {"schema": {"$ref": f"{_REF}Problem"}}}
     responses: dict[str, Any] = {"200": {"description": "Done", "content": operation.answers}}
     if operation.open_to_all:
-        responses["503"] = {"description": "Not ready", "content": operation.answers}
+        for status in operation.problems:
+            responses[str(status)] = {
+                "description": "Not ready",
+                "headers": _RETRY_AFTER,
+                "content": operation.answers,
+            }
     else:
         for status in sorted({*operation.problems, 401, 403, 500}):
-            responses[str(status)] = {"description": "See `code` and `detail`", "content": problem}
+            responses[str(status)] = {
+                "description": "See `code` and `detail`",
+                "headers": _RETRY_AFTER if status in _TRY_LATER else {},
+                "content": problem,
+            }
     described: dict[str, Any] = {"summary": operation.summary, "responses": responses}
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": operation.body}
     parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "query", "schema": schema} for name, schema in operation.query
+        {"name": name, "in": "query", "schema": schema | enums.get(name, {})}
+        for name, schema in operation.query
     ]
     if "{name}" in operation.path:
-        parameters.append({"name": "name", "in": "path", "required": True, "schema": {"type": "string"}})
+        parameters.append(
+            {"name": "name", "in": "path", "required": True, "schema": _TEXT | enums.get("name", {})}
+        )
     if parameters:
         described["parameters"] = parameters
     if not operation.open_to_all:

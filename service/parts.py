@@ -3,78 +3,70 @@
 import io
 import uuid
 import zipfile
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.contract import StudyRequest, StudyResult
 from service.errors import Rejected
 
+_MULTIPART = "multipart/form-data"
 _MAX_REQUEST_BYTES = 256 * 1024
+_MAX_FIELDS = 4  # `request`, and a few too many so that one can be named
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """The parts of a form of files; the bytes are on disk where they are many. Close it."""
+
+    files: Sequence[UploadFile]
+    close: Callable[[], Awaitable[None]]
 
 
 async def read_study(request: Request, *, max_instances: int) -> tuple[StudyRequest, list[bytes]]:
     """The parts `request` and `instances` of a multipart/form-data body."""
-    _expect_multipart(request, parts="request` and `instances")
+    form = await _form(request, {"request", "instances"}, max_files=max_instances + 1)
     try:
-        async with request.form(
-            max_files=max_instances + 1, max_fields=4, max_part_size=_MAX_REQUEST_BYTES
-        ) as form:
-            described = form.get("request")
-            text = await described.read() if isinstance(described, UploadFile) else described
-            parts = form.getlist("instances")
-            instances = [await part.read() for part in parts if isinstance(part, UploadFile)]
-    except MultiPartException as error:
-        raise _not_multipart(error) from error
+        described = form.get("request")
+        text = await described.read() if isinstance(described, UploadFile) else described
+        instances = [await part.read() for part in _files(form, "instances", "each instance")]
+    finally:
+        await form.close()
     if text is None:
         raise _invalid("the part `request` is missing", field="request", fix="send a StudyRequest as JSON")
-    if len(instances) != len(parts) or not instances:
-        raise _invalid(
-            "there is no file in the part `instances`",
-            field="instances",
-            fix="send each instance as a file part",
-        )
     try:
         return StudyRequest.model_validate_json(text), instances
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         field = ".".join(("request", *(str(step) for step in first["loc"])))
-        raise _invalid(f"{field}: {first['msg']}", field=field, fix="send a StudyRequest as JSON") from None
+        raise _invalid(
+            f"{field}: {first['msg']}",
+            field=field,
+            value=_shown(first["input"]),
+            fix="send a StudyRequest as JSON",
+        ) from None
 
 
 async def read_radiograph(request: Request) -> bytes:
     """One radiograph: the raw body, or the only file of a multipart/form-data body."""
-    if not request.headers.get("Content-Type", "").startswith("multipart/form-data"):
+    if _media_type(request) != _MULTIPART:
         return await request.body()
+    form = await _form(request, {"file"}, max_files=1)
     try:
-        async with request.form(max_files=1, max_fields=4, max_part_size=_MAX_REQUEST_BYTES) as form:
-            files = [part for part in form.values() if isinstance(part, UploadFile)]
-            if files:
-                return await files[0].read()
-    except MultiPartException as error:
-        raise _not_multipart(error) from error
-    raise _invalid(
-        "there is no file in the body", field="file", fix="send one radiograph as a file part or raw"
-    )
+        return await _files(form, "file", "one radiograph")[0].read()
+    finally:
+        await form.close()
 
 
-async def read_radiographs(request: Request, *, max_radiographs: int) -> list[tuple[str, bytes]]:
-    """Name and bytes of each file of a multipart/form-data body."""
-    _expect_multipart(request, parts="files")
-    try:
-        async with request.form(max_files=max_radiographs, max_fields=0) as form:
-            files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
-            radiographs = [(file.filename or "", await file.read()) for file in files]
-    except MultiPartException as error:
-        raise _not_multipart(error) from error
-    if not radiographs:
-        raise _invalid(
-            "there is no file in the part `files`", field="files", fix="send radiographs as file parts"
-        )
-    return radiographs
+async def read_radiographs(request: Request, *, max_radiographs: int) -> Files:
+    """The files of a multipart/form-data body."""
+    form = await _form(request, {"files"}, max_files=max_radiographs)
+    return Files(files=_files(form, "files", "each radiograph"), close=form.close)
 
 
 def multipart_related(result: StudyResult, objects: tuple[bytes, ...]) -> Response:
@@ -104,22 +96,57 @@ def zipped(result: StudyResult, objects: tuple[bytes, ...]) -> Response:
     return Response(body.getvalue(), media_type="application/zip")
 
 
-def _expect_multipart(request: Request, *, parts: str) -> None:
-    kind = request.headers.get("Content-Type", "").partition(";")[0]
-    if kind != "multipart/form-data":
+def _media_type(request: Request) -> str:
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+async def _form(request: Request, parts: set[str], *, max_files: int) -> FormData:
+    """A multipart/form-data body with these parts and no others."""
+    names = "` and `".join(sorted(parts, reverse=True))
+    fix = f"send multipart/form-data with the parts `{names}`"
+    if (kind := _media_type(request)) != _MULTIPART:
         raise Rejected(
             415,
             "unsupported_media_type",
             f"the body is {kind or 'of no named type'}",
             field="Content-Type",
             value=kind,
-            fix=f"send multipart/form-data with the parts `{parts}`",
+            fix=fix,
         )
+    try:
+        form = await request.form(
+            max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_REQUEST_BYTES
+        )
+    except HTTPException as error:  # starlette's way to say what the parser said
+        raise Rejected(
+            400,
+            "invalid_multipart",
+            f"the body cannot be taken apart: {error.detail}",
+            field="body",
+            fix=f"{fix}, at most {max_files} files",
+        ) from error
+    if unknown := sorted(set(form) - parts):
+        await form.close()
+        raise _invalid(
+            f"there is no part {_shown(unknown[0])} in such a request", field=_shown(unknown[0]), fix=fix
+        )
+    return form
 
 
-def _not_multipart(error: MultiPartException) -> Rejected:
-    return Rejected(400, "invalid_multipart", f"the body is not what it says: {error.message}")
+def _files(form: FormData, name: str, what: str) -> list[UploadFile]:
+    parts = form.getlist(name)
+    files = [part for part in parts if isinstance(part, UploadFile)]
+    if not files or len(files) != len(parts):
+        raise _invalid(
+            f"there is no file in the part `{name}`", field=name, fix=f"send {what} as a file part"
+        )
+    return files
 
 
-def _invalid(detail: str, *, field: str, fix: str) -> Rejected:
-    return Rejected(422, "invalid_request", detail, field=field, fix=fix)
+def _shown(value: object) -> str:
+    """What was sent, as far as an answer should repeat it."""
+    return repr(value)[:100]
+
+
+def _invalid(detail: str, *, field: str, fix: str, value: str | None = None) -> Rejected:
+    return Rejected(422, "invalid_request", detail, field=field, value=value, fix=fix)

@@ -66,6 +66,7 @@ class StudyPipeline:
             revision=request.revision,
             result_time=request.result_time,
             model=choice.identity,
+            gate=request.gate,
             results=tuple(source.result for source in sources),
             objects=tuple(each.record for each in built),
             stage_seconds={

@@ -40,6 +40,13 @@ def client_context(files: TlsClient, where: str) -> ssl.SSLContext:
     return context
 
 
+def not_after(certificate: Path) -> float:
+    """When the first certificate of a PEM file ends, in seconds since 1970; OSError where there is none."""
+    # The standard library reads a certificate without a connection only here.
+    read: dict[str, str] = ssl._ssl._test_decode_cert(str(certificate))  # type: ignore[attr-defined]
+    return ssl.cert_time_to_seconds(read["notAfter"])
+
+
 def _load(
     context: ssl.SSLContext, where: str, certificate: Path | None, key: Path | None, authority: Path | None
 ) -> None:

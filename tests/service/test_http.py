@@ -3,7 +3,10 @@
 import io
 import zipfile
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import cv2
 import httpx
@@ -16,6 +19,7 @@ from models.rejection import Rejection
 from runners.analysis import Analysis
 from service.client import Client, RejectedByService, TransientServiceError
 from service.contract import ObjectKind, Problem, RadiographResult, Status, StudyRequest, StudyResult
+from service.report.words import GATE_OFF
 from service.results import identity_of, result_of
 from skiagraph.settings import Settings
 from tests.runners.radiographs import dicom_file, drawn
@@ -205,7 +209,100 @@ def test_operating_point_is_chosen_per_request(http: httpx.Client, hand: bytes) 
     ("method", "path", "status"), [("GET", "/v1/nothing", 404), ("GET", "/v1/score", 405)]
 )
 def test_wrong_path_or_method_is_a_problem(http: httpx.Client, method: str, path: str, status: int) -> None:
-    assert problem(http.request(method, path)).status == status
+    found = problem(http.request(method, path))
+    assert found.status == status
+    assert found.fix
+
+
+def test_a_path_that_anybody_may_choose_is_no_label(http: httpx.Client, service: Running) -> None:
+    """A series for each would grow without end, and might carry a name."""
+    for path in ("/v1/DOE-JANE", "/v1/models/DOE-JANE", "/v1/models/DOE%0AJANE", "/DOE-JANE?DOE=JANE"):
+        assert problem(http.get(path)).status == 404
+    text = http.get("/metrics").text
+    assert 'skiagraph_http_request_duration_seconds_count{route="unknown",status="404"}' in text
+    assert "DOE" not in text + service.log.read_text()
+
+
+@pytest.mark.parametrize("path", ["/", "/docs.json", "/schema.json", "/static_content/index.css", "/healthz"])
+def test_pages_of_the_framework_are_not_offered(http: httpx.Client, path: str) -> None:
+    assert problem(http.get(path)).status == 404
+
+
+def test_a_part_that_nobody_reads_is_named(http: httpx.Client, hand: bytes) -> None:
+    answer = http.post("/v1/score", files={"file": hand}, data={"file_url": "http://127.0.0.1:9/hand.dcm"})
+    found = problem(answer)
+    assert (found.status, found.code, found.field) == (422, "invalid_request", "'file_url'")
+    broken = http.post("/v1/scores", content=b"--x\r\n", headers={"Content-Type": "multipart/form-data"})
+    assert problem(broken).code == "invalid_multipart"
+
+
+class Fetched(BaseHTTPRequestHandler):
+    """Where a service that fetches addresses would be seen."""
+
+    seen: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.seen.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+
+
+def test_nothing_is_fetched_by_address(http: httpx.Client) -> None:
+    with HTTPServer(("127.0.0.1", 0), Fetched) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/hand.dcm"
+        uid = StudyRequest(study_instance_uid="1.2", result_time=WHEN).model_dump_json()
+        answers = [
+            http.post("/v1/score", content=address),
+            http.post("/v1/score", json={"file": address, "url": address}),
+            http.post("/v1/score", data={"file": address}),
+            http.post("/v1/score", files={"file": address}),
+            http.post("/v1/scores", files={"files": (None, address)}),
+            http.post("/v1/heatmap", json=address, params={"file": address, "url": address}),
+            http.post("/v1/studies", files={"request": (None, uid), "instances": (None, address)}),
+            http.post("/v1/studies", json={"request": uid, "instances": [address]}),
+        ]
+        server.shutdown()
+    assert {problem(answer).status for answer in answers} <= {415, 422}
+    assert not Fetched.seen
+
+
+def test_no_other_site_may_read_an_answer(http: httpx.Client) -> None:
+    """CORS is closed: no header of it, in answers as in what a browser asks before."""
+    origin = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    for answer in (http.get("/v1/models", headers=origin), http.options("/v1/score", headers=origin)):
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+    assert answer.status_code == 405
+
+
+def test_without_the_gate_the_answer_and_the_report_say_so(service: Running, shared_data: Path) -> None:
+    ankle = (shared_data / "dicom" / "rg3_ankle_fuji_mono1_rle.dcm").read_bytes()
+    said = {}
+    with Client(service.url) as client:
+        for gate in (True, False):
+            result, objects = client.score_study(request_for(ankle, gate=gate), [ankle])
+            assert result.gate is gate
+            report = pydicom.dcmread(io.BytesIO(objects[0]))
+            said[gate] = (result.results[0].status, GATE_OFF in report.to_json())
+    assert said == {True: (Status.NOT_ANALYSABLE, False), False: (Status.SCORED, True)}
+
+
+@pytest.mark.parametrize("route", ["/v1/score", "/v1/scores", "/v1/heatmap", "/v1/studies"])
+def test_every_route_takes_model_and_operating_point(http: httpx.Client, hand: bytes, route: str) -> None:
+    def asked(**choice: str) -> httpx.Response:
+        if route == "/v1/studies":
+            return http.post(
+                route, files={"request": request_for(hand, **choice).model_dump_json(), "instances": hand}
+            )
+        if route == "/v1/scores":
+            return http.post(route, files={"files": hand}, params=choice)
+        return http.post(route, content=hand, params=choice)
+
+    point = {"operating_point": "specificity-90", "model": "synthetic-defects"}
+    assert asked(**point).is_success
+    for name in point:
+        found = problem(asked(**{name: "nobody"}))
+        assert (found.status, found.field, found.value) == (422, name, "nobody")
 
 
 def test_correlation_id_comes_back(http: httpx.Client, service: Running) -> None:
