@@ -19,6 +19,7 @@ from service.errors import Rejected
 from skiagraph.errors import UsageError
 from skiagraph.settings import Settings, SettingsError
 from skiagraph.settings.listener import Destination, ListenerSettings
+from skiagraph.settings.service import ServiceSettings
 from skiagraph.settings.tls import TlsFiles, server_context
 from skiagraph.supervisor import service_context, service_url
 
@@ -42,7 +43,10 @@ class Finding:
 def run_checks(settings: Settings) -> Iterator[Finding]:
     """Every check in the order a newcomer would ask."""
     yield Finding(what="settings", outcome=Outcome.OK, detail="valid")
-    yield check_model(settings.service.model)
+    for name in (settings.service.model, *settings.service.also_models):
+        yield (model := check_model(name))
+        if model.outcome is Outcome.OK:
+            yield check_engine(name, settings.service)
     yield check_folder(settings.listener)
     if settings.listener.tls is not None:
         yield check_tls(settings.listener.tls, "listener.tls")
@@ -69,6 +73,27 @@ def check_model(name: str) -> Finding:
         return Finding(what=what, outcome=Outcome.FAILED, detail=str(error))
     return Finding(
         what=what, outcome=Outcome.OK, detail=f"version {manifest.version}, every file as its sha256 says"
+    )
+
+
+def check_engine(name: str, service: ServiceSettings) -> Finding:
+    """Which engine would run the model here, why that one, how exactly and how fast: tried, not guessed."""
+    from runners.errors import RunnerError
+    from runners.loaded import LoadedModel
+
+    what = f"engine of {name}"
+    try:
+        with LoadedModel(ModelPackage.open(package.find(name)), service) as model:
+            report, allowed = model.report, model.package.manifest.golden.tolerance
+    except RunnerError as error:
+        return Finding(what=what, outcome=Outcome.FAILED, detail=str(error))
+    precision = {"fp32": "single", "fp16": "half"}.get(report.precision, report.precision)
+    return Finding(
+        what=what,
+        outcome=Outcome.NOTE if report.fallback else Outcome.OK,
+        detail=f"{report.engine} {report.engine_version} in {precision} precision, because {report.reason};"
+        f" differs from the golden outputs by {report.parity:.1g}, {allowed:g} is allowed;"
+        f" {1000 * report.seconds_per_radiograph:.0f} ms per radiograph",
     )
 
 

@@ -23,16 +23,18 @@ def check(
     ] = "",
 ) -> int:
     """Check the configuration and whether the peers answer; exit code 1 when something would not work."""
+    from skiagraph import log
     from skiagraph.checks import Outcome, run_checks
     from skiagraph.settings import load
 
+    log.configure(level="ERROR")  # the findings say it all
     settings = load(config)
     if study:
         return _explain(settings, study, calling_ae)
     failed = False
     for finding in run_checks(settings):
         failed |= finding.outcome is Outcome.FAILED
-        typer.echo(f"{finding.outcome.value:8} {finding.what:24} {finding.detail}")
+        typer.echo(f"{finding.outcome.value:8} {finding.what:28} {finding.detail}")
     return 1 if failed else 0
 
 

@@ -1,6 +1,7 @@
 """The command line as a user meets it: exit codes, one-line errors, standard output for programs."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -199,6 +200,9 @@ def test_check_names_what_would_not_work(run: Run, tmp_path: Path, free_port: Ca
     assert len(failed) == 1
     assert "destination away" in failed[0]
     assert "does not answer" in failed[0]
+    (engine,) = [line for line in answer.stdout.splitlines() if "engine of " in line]
+    said = r"onnxruntime [\d.]+ in single precision, because no TensorRT here: .*; differs .* by [\de.-]+, "
+    assert re.search(said + r"[\d.]+ is allowed; [1-9]\d* ms per radiograph$", engine)
 
 
 def test_check_sees_a_damaged_model(run: Run, tmp_path: Path) -> None:
