@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import product
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -14,6 +15,7 @@ from dicom_listener.ledger.overview import Backlog
 from dicom_listener.ledger.records import Trigger
 from skiagraph import __version__
 from skiagraph.settings.listener import ListenerSettings
+from skiagraph.settings.tls import not_after
 
 OTHER: Final = "other"
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -101,6 +103,15 @@ peer_up = Gauge(
     "Whether the destination answered the last C-ECHO.",
     ("destination",),
     registry=registry,
+)
+certificate_not_after = Gauge(
+    "skiagraph_certificate_not_after_timestamp_seconds",
+    "When a certificate that we show ends, by the setting that names it.",
+    ("certificate",),
+    registry=registry,
+)
+spool_reserve_bytes = Gauge(
+    "skiagraph_spool_reserve_bytes", "Free space below which nothing is accepted.", registry=registry
 )
 build_info = Gauge("skiagraph_build_info", "The running version.", ("version",), registry=registry)
 
@@ -190,4 +201,22 @@ def prepare(settings: ListenerSettings) -> None:
             delivery_attempts_total.labels(destination.name, outcome)
     for role, result in product(("scp", "scu"), Result):
         storage_commitment_total.labels(role, result.value)
+    spool_reserve_bytes.set(settings.reserve_bytes)
     build_info.labels(__version__).set(1)
+    _show_certificates(settings)
+
+
+def _show_certificates(settings: ListenerSettings) -> None:
+    for setting, certificate in _certificates(settings):
+        certificate_not_after.labels(setting).set(not_after(certificate))
+
+
+def _certificates(settings: ListenerSettings) -> Iterator[tuple[str, Path]]:
+    """Setting and file of every certificate that we show to others."""
+    if settings.tls is not None:
+        yield "listener.tls", settings.tls.certificate
+    named = [(f"destinations.{destination.name}", destination.tls) for destination in settings.destinations]
+    named += [(f"peers.{peer.ae_title}", peer.tls) for peer in settings.peers]
+    for name, tls in named:
+        if tls is not None and tls.certificate is not None:
+            yield f"listener.{name}.tls", tls.certificate

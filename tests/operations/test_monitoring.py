@@ -1,5 +1,6 @@
 """A real Prometheus scrapes a real run: every query of the dashboard and every alert finds its series."""
 
+import base64
 import math
 import re
 import socket
@@ -8,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,13 +19,26 @@ from pydicom.uid import generate_uid
 
 from skiagraph.demo.product import Product, running_product
 from skiagraph.phantom import PhantomKind, as_dicom, draw
+from tests.certificates import make_certificates
 from tests.dicom_listener.peers import Pacs, send, until
-from tests.operations import rules
+from tests.operations import metrics, rules
 from tests.operations.prometheus import Prometheus, running_prometheus
 
 pytestmark = pytest.mark.debian("prometheus")
 
 ROUNDS = 2
+# PatientID stays: a rule of this run knows the phantoms by it.
+PATIENT = {
+    "PatientName": "Unmistakable^Ophelia",
+    "PatientBirthDate": "19340517",
+    "PatientAddress": "Wintergreen Alley 77",
+    "OtherPatientIDs": "MRN-88442211",
+    "AccessionNumber": "ACC-55667788",
+    "ReferringPhysicianName": "Quackenbush^Zelda",
+    "InstitutionName": "Saint Elsewhere",
+    "StudyDescription": "Fell off a zeppelin",
+    "PatientComments": "collects thimbles",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +46,14 @@ class Run:
     product: Product
     pacs: Pacs
     prometheus: Prometheus
+    log: Path
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Hands and an ankle through the whole product, twice, so that every counter is seen to grow."""
     work = tmp_path_factory.mktemp("monitoring")
+    certificates = make_certificates(work)
     with Pacs() as pacs:
         listener = {
             "quiet_period_seconds": 1.0,
@@ -45,6 +62,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             "rules": [{"name": "phantoms", "when": {"PatientID": "PHANTOM"}, "gate": False}],
             "retry": {"first_seconds": 1.0, "longest_seconds": 2.0},
             "peer_check_seconds": 1.0,
+            "tls": {
+                "port": 0,
+                "certificate": f"{certificates}/server.pem",
+                "key": f"{certificates}/server.key",
+            },
         }
         with running_product(work / "product", listener=listener, log=work / "product.log") as product:
             settings = product.settings
@@ -58,7 +80,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             ) as prometheus:
                 until(lambda: prometheus.value("sum(up)") == 2, seconds=30)
                 for number in range(ROUNDS):
-                    instances = [_hand(number), _ankle()]
+                    instances = [_known_by_name(_hand(number)), _known_by_name(_ankle())]
                     assert send(settings.listener.port, instances, calling="DX1") == [0, 0]
                     httpx.get(f"http://127.0.0.1:{settings.service.port}/no/such/path")
                     done = len(instances) * (number + 1)
@@ -67,7 +89,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
                         seconds=60,
                     )
                     time.sleep(2)  # scraped once more, so that a rate has two ends
-                yield Run(product=product, pacs=pacs, prometheus=prometheus)
+                yield Run(product=product, pacs=pacs, prometheus=prometheus, log=work / "product.log")
+
+
+def _known_by_name(instance: Dataset) -> Dataset:
+    """With a patient whom nothing but the spool and the PACS may know."""
+    for keyword, value in PATIENT.items():
+        setattr(instance, keyword, value)
+    return instance
 
 
 def _impatient(text: str) -> str:
@@ -130,6 +159,38 @@ def test_no_alert_fires_and_no_rule_fails_in_a_run_where_all_is_well(run: Run) -
     assert {rule["name"] for rule in found} == {rule["alert"] for rule in rules.alerts()}
     assert {rule["health"] for rule in found} == {"ok"}, [rule.get("lastError") for rule in found]
     assert run.prometheus.firing() == set()
+
+
+def test_the_metrics_are_those_that_are_written_down(run: Run) -> None:
+    """Names, types, labels and help of both halves; after a change: python -m tests.operations.metrics."""
+    assert metrics.described(_scraped(run)) == metrics.LIST.read_text()
+
+
+def test_nothing_but_spool_and_pacs_knows_the_patient(run: Run) -> None:
+    """Not the log, the metrics, the ledger, the workflow records, the names of files, the processes."""
+    assert any(str(one.PatientName) == PATIENT["PatientName"] for one in run.pacs.datasets.values())
+    folder = run.product.settings.listener.folder
+    texts = {"log": run.log.read_bytes(), "metrics": "".join(_scraped(run)).encode()}
+    databases = sorted(folder.glob("*.sqlite*"))
+    assert {path.name for path in databases} >= {"ledger.sqlite", "workflow.sqlite"}
+    texts |= {path.name: path.read_bytes() for path in databases}
+    texts["names"] = "\n".join(str(path) for path in folder.rglob("*")).encode()
+    for value in PATIENT.values():
+        words = [word for word in re.split(r"[ ^]", value) if len(word) > 5]
+        for form in (*_in_base64(value), value.encode(), *(word.encode() for word in words)):
+            assert not [name for name, text in texts.items() if form in text], f"{value} as {form!r}"
+
+
+def _in_base64(value: str) -> list[bytes]:
+    """What can be seen of it inside longer base64, which pickled workflow records are kept in."""
+    shifted = (base64.b64encode(b"\0" * shift + value.encode()) for shift in range(3))
+    return [text[4:-4] for text in shifted]
+
+
+def _scraped(run: Run) -> list[str]:
+    """What both halves expose."""
+    ports = (run.product.settings.listener.console_port, run.product.settings.service.port)
+    return [httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text for port in ports]
 
 
 def test_the_counts_are_those_of_what_was_sent(run: Run) -> None:

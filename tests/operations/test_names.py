@@ -11,7 +11,6 @@ from prometheus_client.samples import Sample
 import service.metrics
 from dicom_listener import metrics as listener_metrics
 from dicom_listener.ledger.overview import Backlog, Waiting
-from skiagraph.settings.listener import ListenerSettings
 from tests.operations import rules
 
 assert service.metrics  # declares the metrics of its half in the process's registry
@@ -73,11 +72,6 @@ def test_the_bucket_of_the_turnaround_objective_is_measured(declared: dict[str, 
     assert wanted <= {
         sample.labels["le"] for sample in _samples("skiagraph_turnaround_seconds") if "le" in sample.labels
     }
-
-
-def test_the_reserve_in_the_rule_is_the_default_of_the_setting() -> None:
-    (rule,) = [rule for rule in rules.alerts() if rule["alert"] == "SkiagraphSpoolBelowReserve"]
-    assert rule["expr"].split("<")[1].strip() == str(ListenerSettings().reserve_bytes)
 
 
 def _samples(family: str) -> list[Sample]:
