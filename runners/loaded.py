@@ -1,6 +1,7 @@
 """A model package opened on this machine: verified, warm and in parity before it answers."""
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,10 +13,10 @@ import skiagraph.log
 from models.package import ModelPackage, PackageError, find
 from runners.engines.base import Engine, FloatArray
 from runners.engines.choose import EngineChoice, EngineKind, EngineWish, choose, fall_back
-from runners.engines.graph import model_graph
+from runners.engines.graph import Graph, model_graph
 from runners.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runners.engines.parity import Parity, measure
-from runners.errors import RunnerFault
+from runners.errors import RunnerError, RunnerFault
 from skiagraph.settings.service import ServiceSettings
 
 _log = skiagraph.log.get(__name__)
@@ -126,32 +127,43 @@ def _open(package: ModelPackage, settings: ServiceSettings) -> tuple[Engine, Eng
 def _open_tensorrt(
     package: ModelPackage, settings: ServiceSettings, choice: EngineChoice
 ) -> tuple[Engine, EngineChoice, Parity]:
-    """The half-precision graph where it is in parity, else the single-precision one."""
     from runners.engines.cuda import find_gpu
-    from runners.engines.graph import HALF_PRECISION
     from runners.engines.tensorrt import open_tensorrt
-    from runners.engines.tensorrt_library import PlanError, installed_library
+    from runners.engines.tensorrt_library import installed_library
 
     library, gpu = installed_library(), find_gpu()
-    refused = ""
-    for half in (True, False) if HALF_PRECISION in package.manifest.files_sha256 else (False,):
-        graph = model_graph(package, half_precision=half)
-        with ExitStack() as stack:
-            engine = stack.enter_context(
-                open_tensorrt(
-                    graph,
-                    library=library,
-                    gpu=gpu,
-                    maximum_batch=settings.max_batch_size,
-                    plan_cache=settings.plan_cache,
-                )
-            )
-            parity = _parity(engine, package, graph.input_name)
-            if parity.holds:
-                stack.pop_all()
-                return engine, choice, parity
-            refused = f"{graph.precision}: {parity}"
-    raise PlanError(refused)
+
+    def opened(graph: Graph) -> Engine:
+        return open_tensorrt(
+            graph,
+            library=library,
+            gpu=gpu,
+            maximum_batch=settings.max_batch_size,
+            plan_cache=settings.plan_cache,
+        )
+
+    engine, parity = fastest_in_parity(package, opened)
+    return engine, choice, parity
+
+
+def fastest_in_parity(package: ModelPackage, opened: Callable[[Graph], Engine]) -> tuple[Engine, Parity]:
+    """The model in half precision, or in single where that cannot be opened or is not in parity; RunnerError
+    says what was wrong with both."""
+    single = model_graph(package)
+    refused = []
+    for graph in (single.in_half_precision(), single):
+        try:
+            with ExitStack() as stack:
+                engine = stack.enter_context(opened(graph))
+                parity = _parity(engine, package, graph.input_name)
+                if parity.holds:
+                    stack.pop_all()
+                    return engine, parity
+                refused.append(f"{graph.precision}: {parity}")
+        except Exception as error:  # whatever a GPU library raises, the next one is tried
+            refused.append(f"{graph.precision}: {error}")
+        _log.warning("A precision is refused", model=package.manifest.name, reason=refused[-1])
+    raise RunnerError("; ".join(refused))
 
 
 def _parity(engine: Engine, package: ModelPackage, input_name: str) -> Parity:

@@ -1,11 +1,11 @@
 """The graphs of a model package as an engine must find them: names and shapes of what goes in and out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.package import ModelPackage
 
-HALF_PRECISION = "model.fp16.onnx"
+HALF_PRECISION = "fp16"
 FREE = -1  # an axis whose length the graph chooses; the first axis is always the batch and is left out
 
 
@@ -14,21 +14,32 @@ class Graph:
     """One ONNX file and its contract; shapes without the batch, float32 at both ends whatever is inside."""
 
     path: Path
-    sha256: str
-    precision: str  # "fp32", "fp16"
+    sha256: str  # of the file
+    precision: str  # "fp32", "fp16": made of the file when it is opened
     input_name: str
     input_shape: tuple[int, int, int]
     outputs: dict[str, tuple[int, ...]]
 
+    def content(self) -> bytes:
+        """The ONNX graph in its precision."""
+        whole = self.path.read_bytes()
+        if self.precision != HALF_PRECISION:
+            return whole
+        from runners.engines.half_precision import half_precision  # onnx: where there is TensorRT only
 
-def model_graph(package: ModelPackage, *, half_precision: bool = False) -> Graph:
-    """`model.onnx`, or the half-precision graph beside it; KeyError when the package has none."""
+        return half_precision(whole)
+
+    def in_half_precision(self) -> "Graph":
+        return replace(self, precision=HALF_PRECISION)
+
+
+def model_graph(package: ModelPackage) -> Graph:
+    """`model.onnx`."""
     side = package.manifest.input_px
-    name = HALF_PRECISION if half_precision else "model.onnx"
     return Graph(
-        path=package.folder / name,
-        sha256=package.manifest.files_sha256[name],
-        precision="fp16" if half_precision else package.manifest.precision,
+        path=package.folder / "model.onnx",
+        sha256=package.manifest.files_sha256["model.onnx"],
+        precision=package.manifest.precision,
         input_name="radiograph",
         input_shape=(2, side, side),
         outputs={"score": (), "novelty": (), "anomaly_map": (FREE, FREE)},
@@ -49,8 +60,6 @@ def gate_graph(package: ModelPackage) -> Graph:
 
 
 def package_graphs(package: ModelPackage) -> list[Graph]:
-    """Every graph the package holds."""
-    graphs = [gate_graph(package), model_graph(package)]
-    if HALF_PRECISION in package.manifest.files_sha256:
-        graphs.append(model_graph(package, half_precision=True))
-    return graphs
+    """Every graph of the package, the model's in both precisions."""
+    model = model_graph(package)
+    return [gate_graph(package), model, model.in_half_precision()]

@@ -8,7 +8,9 @@ import skiagraph.log
 from runners.engines.graph import FREE, Graph
 from runners.engines.tensorrt_library import Library, PlanError, complaints, logger, progress, told
 
-RECIPE = 1  # raise when a change here makes another plan of the same graph: cached plans are then built again
+# Raise when a change here or in half_precision.py makes another plan of the same file: cached plans are then
+# built again.
+RECIPE = 1
 COMPUTE_CAPABILITIES = (75, 80, 86, 89, 120)  # 75 is 7.5: what a plan is built for ahead of time
 
 _log = skiagraph.log.get(__name__)
@@ -54,7 +56,7 @@ def build_plan(
         builder = trt.Builder(logger(library.module))
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, logger(library.module))
-        if not parser.parse(graph.path.read_bytes()):
+        if not parser.parse(graph.content()):
             why = _refused(parser) or told(errors)
             raise PlanError(f"{graph.path} is refused by {library.name} {library.version}: {why}")
         _check_contract(trt, network, graph)
@@ -84,6 +86,7 @@ def build_plan(
     _log.info(
         "Built a plan",
         graph=graph.path.name,
+        precision=graph.precision,
         library=library.name,
         compute_capability=compute_capability,
         plan_bytes=len(built.plan),

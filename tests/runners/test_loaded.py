@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from models.package import MANIFEST, PACKAGES, ModelPackage, sha256
+from runners.engines.base import Engine
 from runners.engines.choose import EngineKind, EngineWish, choose, fall_back
-from runners.engines.graph import model_graph
+from runners.engines.graph import Graph, model_graph
 from runners.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runners.engines.parity import measure
-from runners.errors import RunnerFault
+from runners.engines.tensorrt_library import PlanError
+from runners.errors import RunnerError, RunnerFault
 from runners.gatekeeper import Gatekeeper
-from runners.loaded import LoadedModel, open_packages
+from runners.loaded import LoadedModel, fastest_in_parity, open_packages
 from skiagraph.settings.service import ServiceSettings
 
 SHIPPED = PACKAGES / "synthetic-defects"
@@ -75,6 +77,37 @@ def test_golden_outputs_the_engine_does_not_reach_are_a_fault(tmp_path: Path) ->
     (package / MANIFEST).write_text(json.dumps(entries))
     with pytest.raises(RunnerFault, match=r"score is off by 1\b.*restore the package"):
         LoadedModel(ModelPackage.open(package), ServiceSettings())
+
+
+def on_the_cpu(graph: Graph) -> Engine:
+    return OnnxRuntimeCpu(graph.content(), threads=1, precision=graph.precision)
+
+
+def test_half_precision_is_taken_where_it_is_in_parity() -> None:
+    engine, parity = fastest_in_parity(ModelPackage.open(SHIPPED), on_the_cpu)
+    with engine:
+        assert engine.precision == "fp16"
+        assert 1e-5 < parity.deviation <= 0.005
+
+
+def test_single_precision_is_taken_where_half_is_refused_or_out_of_parity(tmp_path: Path) -> None:
+    def refuses_half(graph: Graph) -> Engine:
+        if graph.precision == "fp16":
+            raise PlanError("no half precision here")
+        return on_the_cpu(graph)
+
+    with fastest_in_parity(ModelPackage.open(SHIPPED), refuses_half)[0] as engine:
+        assert engine.precision == "fp32"
+
+    strict = altered(tmp_path, golden={"file": "golden.npz", "tolerance": 1e-4})
+    with fastest_in_parity(ModelPackage.open(strict), on_the_cpu)[0] as engine:
+        assert engine.precision == "fp32"
+
+
+def test_where_neither_precision_runs_both_reasons_are_told(tmp_path: Path) -> None:
+    package = altered(tmp_path, golden={"file": "golden.npz", "tolerance": 0.0})
+    with pytest.raises(RunnerError, match=r"fp16: .*fp32: "):
+        fastest_in_parity(ModelPackage.open(package), on_the_cpu)
 
 
 def test_parity_of_something_not_finite_does_not_hold() -> None:
