@@ -22,6 +22,7 @@ from runners.decode import decode
 from runners.decoded import Decoded, DecodeLimits, Header
 from runners.gatekeeper import Gatekeeper
 from runners.loaded import Answer, LoadedModel, open_packages
+from runners.square_pixels import with_square_pixels
 from skiagraph.settings import Settings
 
 
@@ -91,18 +92,23 @@ def prepare(
     decoded = decode(data, limits=options.limits, long_side_px=options.decode_long_side_px)
     if isinstance(decoded, Rejection):
         return decoded
-    if gatekeeper is not None and (refused := gatekeeper.refuses(decoded.radiograph)) is not None:
+    radiograph = with_square_pixels(
+        decoded.radiograph, decoded.header.pixel_aspect if decoded.header else 1.0
+    )
+    if isinstance(radiograph, Rejection):
+        return radiograph
+    if gatekeeper is not None and (refused := gatekeeper.refuses(radiograph)) is not None:
         return refused
     manifest = package.manifest
     spec = GeometrySpec.from_manifest(manifest.geometry)
-    shown = model_input(decoded.radiograph, input_px=manifest.input_px, spec=spec)
+    shown = model_input(radiograph, input_px=manifest.input_px, spec=spec)
     if isinstance(shown, Rejection):
         return shown
     return Prepared(
         model_input=shown,
         display=_display(data, decoded, options) if drawn else None,
-        source_width_px=decoded.radiograph.source_width_px,
-        source_height_px=decoded.radiograph.source_height_px,
+        source_width_px=radiograph.source_width_px,
+        source_height_px=radiograph.source_height_px,
         header=decoded.header,
     )
 

@@ -78,7 +78,8 @@ def header_of(dataset: Dataset) -> Header:
     def text(keyword: str) -> str:
         return str(dataset.get(keyword) or "")
 
-    spacing = dataset.get("ImagerPixelSpacing") or dataset.get("PixelSpacing")
+    spacing = _pair(dataset.get("ImagerPixelSpacing") or dataset.get("PixelSpacing"))
+    down, across = spacing or _pair(dataset.get("PixelAspectRatio")) or (1.0, 1.0)
     return Header(
         sop_class_uid=text("SOPClassUID"),
         sop_instance_uid=text("SOPInstanceUID"),
@@ -92,7 +93,8 @@ def header_of(dataset: Dataset) -> Header:
         view_position=text("ViewPosition"),
         laterality=text("ImageLaterality") or text("Laterality"),
         body_part_examined=text("BodyPartExamined"),
-        pixel_spacing_mm=_pair(spacing),
+        pixel_spacing_mm=spacing,
+        pixel_aspect=down / across,
     )
 
 

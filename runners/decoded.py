@@ -22,6 +22,8 @@ class Header:
     """The facts of a DICOM header that routing and geometry need; free of PHI, empty where absent.
 
     pixel_spacing_mm: (between rows, between columns), Imager Pixel Spacing before Pixel Spacing.
+    pixel_aspect: height of a pixel by its width, from the spacing or else from Pixel Aspect Ratio (PS3.3
+    C.7.6.3.1.7).
     """
 
     sop_class_uid: str
@@ -37,6 +39,7 @@ class Header:
     laterality: str = ""
     body_part_examined: str = ""
     pixel_spacing_mm: tuple[float, float] | None = None
+    pixel_aspect: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
