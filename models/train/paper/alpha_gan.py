@@ -65,7 +65,7 @@ class AlphaGan(System):
 
     def optimizers(self) -> Optimizers:
         return {
-            "makers": adam(self.makers, 1e-3 * self.config.rate),
+            "makers": adam(self.makers, 1e-3),
             "discriminator": adam(self.discriminator, 1e-4 * self.config.rate),
             "code": adam(self.code_discriminator, 1e-6 * self.config.rate),
         }

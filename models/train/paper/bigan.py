@@ -103,7 +103,7 @@ class Bigan(System):
 
     def optimizers(self) -> Optimizers:
         return {
-            "makers": adam(self.makers, 1e-3 * self.config.rate),
+            "makers": adam(self.makers, 1e-3),
             "discriminator": adam(self.discriminator, 5e-6 * self.config.rate),
         }
 

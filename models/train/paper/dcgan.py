@@ -73,7 +73,7 @@ class Dcgan(System):
 
     def optimizers(self) -> Optimizers:
         return {
-            "generator": adam(self.generator, 1e-3 * self.config.rate, _BETAS),
+            "generator": adam(self.generator, 1e-3, _BETAS),
             "discriminator": adam(self.discriminator, 1e-5 * self.config.rate, _BETAS),
         }
 

@@ -40,7 +40,8 @@ def _product(a: Tensor, b: Tensor, *, exact: bool) -> Tensor:
 
 
 class MinibatchDiscrimination(nn.Module):
-    """(n, c, s, s) features → (n, closenesses): how close each picture is to its batch (Salimans 2016).
+    """(n, c, s, s) features → (n, closenesses) 0..1: how close each picture is to its batch (Salimans 2016,
+    averaged instead of summed).
 
     In training a batch is compared with itself. Then a radiograph's answer would depend on its company: a
     trained discriminator compares each with one fixed `reference` instead, as many training normals as it
@@ -56,9 +57,9 @@ class MinibatchDiscrimination(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         own = self._projected(features)
-        if self.training:
-            return self._closeness(own, own) - 1  # without itself
-        return self._closeness(own, self.reference)
+        if self.training:  # without itself
+            return (self._closeness(own, own) - 1) / max(1, len(own) - 1)
+        return self._closeness(own, self.reference) / len(self.reference)
 
     def settle(self, features: Tensor) -> None:
         """Make the first of these training normals the reference; as many as there are."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.train.atlas import NEAR, neighbours
 from models.train.calibrate import HeldOut, calibrate, operating_points
-from models.train.data import Inputs, Sample, load_inputs, read_fracatlas
+from models.train.data import Inputs, Sample, load_inputs
 from models.train.export import LICENCE, TOLERANCE, project_version, score, to_onnx
 from models.train.golden import golden_inputs
 from models.train.metrics import roc_auc
@@ -19,6 +19,7 @@ from models.train.paper.graph import PaperGraph, Scale, shown_picture, small_pic
 from models.train.paper.layers import bare_weights
 from models.train.paper.systems import SYSTEMS
 from models.train.paper.training import load_system, normal_hands, read_run
+from models.train.sources import read_source
 
 FloatArray = NDArray[np.float32]
 _SETTLED_ON = 64  # training normals that a system may keep something of
@@ -60,7 +61,7 @@ def export_paper(run: Path, *, data: Path, package: Path, gate: Path = GATE) -> 
         shown=hands.held_out.tensors[:, 1] > 127,
     )
     validation = [
-        s for s in read_fracatlas(data) if s.split == "val" and s.is_hand and not s.cast and not s.hardware
+        s for s in read_source(data) if s.split == "val" and s.is_hand and not s.cast and not s.hardware
     ]
     scores = _published_scores(graph, load_inputs(validation, input_px=config.input_px, spec=config.geometry))
     fractured = np.array([sample.abnormal for sample in validation])

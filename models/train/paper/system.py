@@ -18,7 +18,8 @@ Optimizers = Mapping[str, torch.optim.Optimizer]
 class PaperConfig:
     """Everything that, with the data, determines the weights of one of the paper's systems.
 
-    width: channels as a share of the published ones. rate: times the published learning rates.
+    width: channels as a share of the published ones. rate: times the published learning rate; in adversarial
+    systems that of the discriminators, which are published so slow that a short training leaves them blind.
     """
 
     name: str

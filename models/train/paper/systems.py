@@ -72,21 +72,21 @@ SYSTEMS = {
             "DCGAN, discriminator",
             Dcgan,
             published=(512, 80, 500),
-            here={"steps": 600, "width": 0.25},
+            here={"steps": 600, "width": 0.25, "rate": 30.0},
         ),
         _entry(
             "bigan",
             "BiGAN, discriminator of pairs",
             Bigan,
             published=(128, 16, 500),
-            here={"steps": 600, "width": 0.125, "batch": 8},
+            here={"steps": 600, "width": 0.125, "batch": 8, "rate": 60.0},
         ),
         _entry(
             "alpha-gan",
             "α-GAN, discriminator",
             AlphaGan,
             published=(128, 16, 500),
-            here={"steps": 500, "width": 0.125, "batch": 8},
+            here={"steps": 500, "width": 0.125, "batch": 8, "rate": 3.0},
         ),
     )
 }

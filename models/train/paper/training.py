@@ -8,7 +8,7 @@ import torch
 
 from models.geometry import GeometrySpec
 from models.train.columns import equalized_inputs
-from models.train.data import Inputs, Sample, in_fold, load_inputs, read_fracatlas
+from models.train.data import Inputs, Sample, in_fold, load_inputs
 from models.train.device import device, mixed_precision
 from models.train.errors import DataError, RunError
 from models.train.paper.augment import augmented
@@ -25,6 +25,7 @@ from models.train.run_folder import (
     restore_checkpoint,
     save_checkpoint,
 )
+from models.train.sources import read_source
 
 _HELD_OUT_FOLDS = 4  # a quarter of the groups is never trained on: percentiles are read from it
 
@@ -39,7 +40,7 @@ class NormalHands:
 
 def normal_hands(data: Path, config: PaperConfig) -> NormalHands:
     """Both parts through the configuration's geometry; DataError when one is empty."""
-    hands = [s for s in read_fracatlas(data) if s.split == "train" and s.is_hand and not s.abnormal]
+    hands = [s for s in read_source(data) if s.split == "train" and s.is_hand and not s.abnormal]
     parts: dict[bool, list[Sample]] = {True: [], False: []}
     for sample in hands:
         parts[in_fold(sample.group, fold=0, folds=_HELD_OUT_FOLDS)].append(sample)
