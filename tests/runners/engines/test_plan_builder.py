@@ -1,12 +1,15 @@
 """Every shipped graph built by a real TensorRT for every GPU generation; what is refused, and its message."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from models.package import ModelPackage, available
+from models.package import MANIFEST, PACKAGES, ModelPackage, available, sha256
 from runners.engines.graph import Graph, package_graphs
 from runners.engines.plan_builder import COMPUTE_CAPABILITIES, BatchProfile, build_plan
 from runners.engines.tensorrt_library import Library, PlanError
@@ -111,3 +114,24 @@ def test_the_typical_batch_is_half_of_the_maximum(maximum: int, typical: int) ->
 def test_impossible_batches_are_refused(typical: int, maximum: int) -> None:
     with pytest.raises(ValueError, match="1 <= typical <= maximum"):
         BatchProfile(typical=typical, maximum=maximum)
+
+
+def test_an_unsupported_operator_fails_the_test_of_the_shipped_packages(tmp_path: Path, rtx: Library) -> None:
+    """The shipped package with one node more: a determinant, which no TensorRT takes."""
+    folder = tmp_path / "package"
+    shutil.copytree(PACKAGES / "synthetic-defects", folder)
+    model = onnx.load(folder / "model.onnx")
+    made = ["determinant", "per_radiograph"]
+    model.graph.node.insert(0, helper.make_node("Det", ["radiograph"], made[:1], "determinant_of_grey"))
+    model.graph.node.insert(1, helper.make_node("ReduceMax", made[:1], made[1:], axes=[1], keepdims=0))
+    (score,) = [node for node in model.graph.node if "score" in node.output]
+    score.output[list(score.output).index("score")] = "score_before"
+    model.graph.node.append(helper.make_node("Add", ["score_before", made[1]], ["score"]))
+    for node in model.graph.node:
+        node.input[:] = ["score_before" if name == "score" else name for name in node.input]
+    onnx.save(model, folder / "model.onnx")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files_sha256"]["model.onnx"] = sha256(folder / "model.onnx")
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(PlanError, match="determinant_of_grey"):
+        test_every_graph_builds_for_every_gpu(folder, 89, rtx)
