@@ -13,12 +13,13 @@ from torch import nn
 
 from models.geometry import GeometrySpec
 from models.train.calibrate import build_atlas, calibrate, hold_out, operating_points, perceive
-from models.train.data import load_inputs, read_fracatlas
+from models.train.data import load_inputs
 from models.train.golden import golden_inputs
 from models.train.graph import Detector
 from models.train.onnx_file import serialized
 from models.train.package_writer import GATE, Content, write_package
 from models.train.run import load_members, read_run
+from models.train.sources import read_source
 
 _OPSET = 18
 _TITLE = "Local defects in hand radiographs"
@@ -32,6 +33,7 @@ _TRAINING_DATA = (
 _HELD_OUT_HOW = (
     "each compared with normals of other groups only; most of them were among the networks' training pictures"
 )
+
 TOLERANCE = 5e-3
 
 
@@ -43,7 +45,7 @@ def export_run(run: Path, *, data: Path, package: Path, gate: Path = GATE) -> Pa
     config = read_run(run)
     members = load_members(run, config)
     spec = GeometrySpec()
-    samples = read_fracatlas(data)
+    samples = read_source(data)
     normals = [s for s in samples if s.split == "train" and s.is_hand and not s.abnormal]
     inputs = load_inputs(normals, input_px=config.input_px, spec=spec)
     seen = perceive(members, inputs)

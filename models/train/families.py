@@ -5,10 +5,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
 
+from torch import nn
+
 from models.package import Manifest
 from models.train import run
 from models.train.errors import UnknownModelError
 from models.train.export import export_run
+from models.train.memory_bank_run import (
+    BANK_STEPS,
+    BANK_TITLE,
+    beside_memory_bank,
+    export_memory_bank,
+    train_memory_bank,
+)
 from models.train.network import DefectNetwork
 from models.train.paper.packaging import export_paper
 from models.train.paper.system import PaperConfig
@@ -16,6 +25,7 @@ from models.train.paper.systems import SYSTEMS
 from models.train.paper.training import train_paper
 
 Controls = Callable[[Manifest], Sequence[Sequence[DefectNetwork]]]
+Beside = Callable[[Manifest, Path], Mapping[str, nn.Module]]
 _CONTROL_DRAWS = 3  # one draw of random weights says little about the next
 
 
@@ -37,7 +47,8 @@ class Export(Protocol):
 class Family:
     """One model that can be trained.
 
-    controls: the same pipeline with random weights, one list per draw. published: the same model at the
+    controls: the same pipeline with random weights, one list per draw. beside: further modules to evaluate
+    beside the package. published: the same model at the
     width, resolution, batch and number of steps of its publication, where two cores would not do.
     """
 
@@ -47,6 +58,7 @@ class Family:
     train: Train
     export: Export
     controls: Controls = lambda _: ()
+    beside: Beside = lambda _manifest, _data: {}
     published: Self | None = None
 
 
@@ -107,6 +119,14 @@ FAMILIES: Mapping[str, Family] = {
             train=_train_synthetic_defects,
             export=export_run,
             controls=_untrained_synthetic_defects,
+        ),
+        Family(
+            name="memory-bank",
+            title=BANK_TITLE,
+            steps=BANK_STEPS,
+            train=train_memory_bank,
+            export=export_memory_bank,
+            beside=beside_memory_bank,
         ),
         *map(_paper, SYSTEMS),
     )

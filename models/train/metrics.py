@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,14 +52,20 @@ def bootstrap(
     seed: int = 0,
 ) -> Estimate:
     """`statistic` of all rows, with the interval from resampling groups with replacement."""
-    rng = np.random.default_rng(seed)
-    names, member = np.unique(np.asarray(groups), return_inverse=True)
-    rows = [np.flatnonzero(member == index) for index in range(names.size)]
-    drawn = [
-        statistic(np.concatenate([rows[index] for index in rng.integers(names.size, size=names.size)]))
-        for _ in range(draws)
-    ]
+    drawn = [statistic(rows) for rows in _resampled(tuple(groups), draws, seed)]
     finite = np.asarray(drawn)[np.isfinite(drawn)]
     everything = np.arange(len(groups))
     low, high = np.percentile(finite, (2.5, 97.5)) if finite.size else (np.nan, np.nan)
     return Estimate(value=statistic(everything), low=float(low), high=float(high), n=len(groups))
+
+
+@lru_cache(maxsize=8)
+def _resampled(groups: tuple[str, ...], draws: int, seed: int) -> tuple[NDArray[np.intp], ...]:
+    """Rows of each draw; many statistics are taken of the same draws."""
+    rng = np.random.default_rng(seed)
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    rows = [np.flatnonzero(member == index) for index in range(names.size)]
+    return tuple(
+        np.concatenate([rows[index] for index in rng.integers(names.size, size=names.size)])
+        for _ in range(draws)
+    )

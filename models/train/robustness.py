@@ -11,9 +11,10 @@ from models.geometry import GeometrySpec, model_input
 from models.package import ModelPackage
 from models.radiograph import Radiograph
 from models.rejection import Rejection
-from models.train.data import ByteArray, read_fracatlas
+from models.train.data import ByteArray
 from models.train.errors import DataError
 from models.train.evaluate import open_graph
+from models.train.sources import read_source
 
 
 def robustness(package: ModelPackage, *, data: Path) -> dict[str, dict[str, float]]:
@@ -23,7 +24,7 @@ def robustness(package: ModelPackage, *, data: Path) -> dict[str, dict[str, floa
     threshold = package.manifest.operating_point().threshold
     pictures = [
         np.asarray(cv2.imread(str(s.path), cv2.IMREAD_GRAYSCALE), np.uint8)
-        for s in read_fracatlas(data)
+        for s in read_source(data)
         if s.split == "val" and s.is_hand
     ]
 

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from models.geometry import GeometrySpec
-from models.train.data import MULTI_VIEW, Sample, in_fold, load_inputs, read_fracatlas, read_other_regions
+from models.train.data import MULTI_VIEW, Sample, in_fold, load_inputs, read_other_regions
 from models.train.errors import DataError, RunError
 from models.train.network import DefectNetwork, NetworkConfig
 from models.train.run_folder import claim, read_config, reporting
+from models.train.sources import read_source
 from models.train.trainer import TrainingConfig, TrainingData, load_member, train_member
 
 _WATCH_FOLDS = 12  # one twelfth of the groups is never trained on: the curve is drawn on it
@@ -54,7 +55,7 @@ def train_run(config: RunConfig, *, data: Path, folder: Path, resume: bool) -> N
 
 def training_data(data: Path, *, input_px: int) -> TrainingData:
     """Normal radiographs only, of the train split: arms of all views but sheets, and other regions."""
-    arms = [s for s in read_fracatlas(data) if s.split == "train" and not s.abnormal and s.view != MULTI_VIEW]
+    arms = [s for s in read_source(data) if s.split == "train" and not s.abnormal and s.view != MULTI_VIEW]
     if not arms:
         raise DataError(f"{data} has no normal training radiographs: check split and label in labels.csv")
     watched = [s for s in arms if in_fold(s.group, fold=0, folds=_WATCH_FOLDS)]

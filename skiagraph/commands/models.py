@@ -15,23 +15,32 @@ app = typer.Typer(
 
 app.command("build-plan")(build_plan)
 
-Data = Annotated[Path, typer.Option("--data", help="Folder of the FracAtlas radiographs and labels.")]
+Data = Annotated[Path, typer.Option("--data", help="Radiographs: FracAtlas, MURA, or normal hands.")]
 Package = Annotated[str, typer.Argument(metavar="PACKAGE", help="Name of a package, or its folder.")]
 FRACATLAS = Path("../shared/data/fracatlas")
 
 
 @app.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="One JSON line a package.")] = False) -> int:
-    """List the packages that come with this version."""
+    """List the packages that come with this version, with their figures on validation radiographs."""
     from models.package import ModelPackage, available
+    from skiagraph.model_list import HEADER, key_figures, line
+    from skiagraph.settings.service import ServiceSettings
 
+    default = str(ServiceSettings.model_fields["model"].default)
+    if not as_json:
+        typer.echo(HEADER)
     for folder in available():
         manifest = ModelPackage.open(folder).manifest
+        figures = key_figures(manifest)
         if as_json:
             record = {"name": manifest.name, "version": manifest.version, "title": manifest.title}
-            typer.echo(json.dumps({**record, "folder": str(folder)}))
+            is_default = manifest.name == default
+            typer.echo(
+                json.dumps({**record, "default": is_default, "folder": str(folder), "evaluation": figures})
+            )
         else:
-            typer.echo(f"{manifest.name:24} {manifest.version:10} {manifest.title}")
+            typer.echo(line(manifest, figures, default=default))
     return 0
 
 
@@ -96,16 +105,41 @@ def export(
 
 @app.command()
 def evaluate(
-    package: Package,
+    package: Annotated[
+        str | None, typer.Argument(metavar="[PACKAGE]", help="Name or folder; all packages without it.")
+    ] = None,
     data: Data = FRACATLAS,
-    docs: Annotated[Path | None, typer.Option("--docs", help="Also write evaluation.md here.")] = None,
+    docs: Annotated[Path, typer.Option("--docs", help="Where evaluation.md and its files are.")] = Path(
+        "docs"
+    ),
+    runs: Annotated[
+        list[Path] | None, typer.Option("--run", help="Instead of packages: a run of another seed.")
+    ] = None,
+    page_only: Annotated[
+        bool, typer.Option("--page-only", help="Only write the page again from what was evaluated.")
+    ] = False,
 ) -> int:
-    """Evaluate a package on validation radiographs and keep the figures in its manifest."""
+    """Evaluate packages on validation radiographs: manifests, model cards and docs/evaluation.md."""
     _needs_training()
-    from models.train.commands import evaluate as evaluate_model
+    from models.package import available
+    from models.train import commands
+    from skiagraph.evaluation_maps import draw_maps
+    from skiagraph.settings.service import ServiceSettings
 
-    figures = evaluate_model(_folder(package), data=_existing(data), docs=docs)
-    typer.echo(json.dumps(figures, indent=2))
+    source = _existing(data)
+    docs.mkdir(parents=True, exist_ok=True)
+    folders = [_folder(package)] if package else []
+    if not (package or page_only or runs):
+        folders = commands.in_order(available())
+    for run in runs or ():
+        typer.echo(commands.evaluate_run(_existing(run), data=source, docs=docs))
+    for folder in folders:
+        commands.evaluate(folder, data=source, docs=docs)
+        typer.echo(f"evaluated {folder.name}")
+    present = str(ServiceSettings.model_fields["model"].default)
+    choice = commands.write_page(data=source, docs=docs, present=present)
+    draw_maps(docs / "images" / "evaluation-maps.jpg")
+    typer.echo(f"wrote {docs / 'evaluation.md'}; the rule of ADR 0020 makes {choice.name} the default")
     return 0
 
 

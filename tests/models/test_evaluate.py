@@ -7,7 +7,7 @@ import pytest
 
 from models.geometry import Geometry
 from models.train.data import Inputs, Sample
-from models.train.evaluate import chance_of_hit, hits
+from models.train.evaluation_figures import chance_of_hit, hits
 from models.train.robustness import rank_correlation
 
 # The square shows the right half of a source of 80 × 40, one to one.

@@ -15,8 +15,8 @@ from models.train import commands
 from models.train.data import read_fracatlas
 from models.train.errors import DataError, RunError, TrainError
 from models.train.evaluate import evaluate_package
-from models.train.evaluation_report import evaluation_page
 from models.train.export import export_run
+from models.train.model_card import model_card
 from models.train.network import NetworkConfig
 from models.train.package_writer import replace_gate
 from models.train.run import RunConfig, load_members, train_run, training_data, untrained_members
@@ -140,9 +140,8 @@ def test_what_is_exported_is_what_was_trained(data: Path, run: Path, gate: Path,
         assert np.allclose(one[0], all_of_them[2], atol=1e-5)
         assert np.allclose(reverse[::-1], all_of_them, atol=1e-5)
 
-    figures = evaluate_package(
-        package, data=data, controls=[untrained_members(TINY), untrained_members(TINY, draw=1)]
-    )
+    controls = [untrained_members(TINY), untrained_members(TINY, draw=1)]
+    figures = evaluate_package(package, data=data, controls=controls).figures
     hand = figures["subsets"]["hand views"]
     assert (hand["normal"], hand["abnormal"]) == (3, 3)
     assert 0 <= hand["systems"]["score"]["auc"]["value"] <= 1
@@ -153,7 +152,7 @@ def test_what_is_exported_is_what_was_trained(data: Path, run: Path, gate: Path,
         update={"evaluation": {**figures, "training": package.manifest.evaluation["training"]}}
     )
     assert json.loads(evaluated.model_dump_json())
-    assert "control: random weights" in evaluation_page(evaluated)
+    assert "| hand views (3 + 3) |" in model_card(evaluated)
 
 
 def test_a_gate_can_be_replaced_alone(gate: Path, tmp_path: Path) -> None:

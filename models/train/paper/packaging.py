@@ -1,16 +1,18 @@
 """From a training run of one of the paper's systems to a model package."""
 
 import datetime
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.train.atlas import NEAR, neighbours
 from models.train.calibrate import HeldOut, calibrate, operating_points
-from models.train.data import Inputs, Sample, load_inputs
+from models.train.data import Inputs, load_inputs
 from models.train.export import LICENCE, TOLERANCE, project_version, score, to_onnx
 from models.train.golden import golden_inputs
 from models.train.metrics import roc_auc
@@ -22,6 +24,7 @@ from models.train.paper.training import load_system, normal_hands, read_run
 from models.train.sources import read_source
 
 FloatArray = NDArray[np.float32]
+_CHUNK = 16
 _SETTLED_ON = 64  # training normals that a system may keep something of
 _HELD_OUT_HOW = (
     "a quarter of the groups, which nothing was trained on; novelty: all normal hands, each compared with "
@@ -50,10 +53,11 @@ def export_paper(run: Path, *, data: Path, package: Path, gate: Path = GATE) -> 
         system.settle(*shown_picture(settled_on, equalize=config.equalize))
     thumbnails, groups = _thumbnails(hands.learnt, hands.held_out)
     distances, _ = neighbours(thumbnails, groups, NEAR)
+    radiographs = hands.held_out.batch(slice(None))
     bare = PaperGraph(system, thumbnails=thumbnails, scale=Scale()).eval()
-    graph = PaperGraph(system, thumbnails=thumbnails, scale=_scale(score_all(bare, hands.held_out))).eval()
+    graph = PaperGraph(system, thumbnails=thumbnails, scale=_scale(score(bare, radiographs))).eval()
 
-    found = score_all(graph, hands.held_out)
+    found = score(graph, radiographs)
     held_out = HeldOut(
         score=found["score"],
         novelty=distances.sqrt().mean(dim=1).numpy(),
@@ -94,16 +98,11 @@ def export_paper(run: Path, *, data: Path, package: Path, gate: Path = GATE) -> 
             },
             "auc_of_published_scores": {
                 "radiographs": "validation hand views without casts and hardware",
-                **{name: roc_auc(fractured, values) for name, values in scores.items()},
+                **{name: roc_auc(fractured, values) for name, values in scores.items() if fractured.any()},
             },
         },
     )
     return write_package(content, package, gate=gate)
-
-
-def score_all(graph: PaperGraph, inputs: Inputs) -> dict[str, FloatArray]:
-    """The outputs of the reference implementation for many radiographs."""
-    return score(graph, inputs.batch(slice(None)))
 
 
 def _scale(found: dict[str, FloatArray]) -> Scale:
@@ -117,17 +116,21 @@ def _scale(found: dict[str, FloatArray]) -> Scale:
 @torch.no_grad()
 def _published_scores(graph: PaperGraph, inputs: Inputs) -> dict[str, FloatArray]:
     """Every score that was published for this system; the first one is served, scaled as it is served."""
-    examined, _ = graph.examine(torch.from_numpy(inputs.batch(slice(None))))
-    scores = {name: values.numpy() for name, values in examined.scores.items()}
+    parts = [graph.examine(radiographs)[0].scores for radiographs in _chunks(inputs)]
+    scores = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
     served = next(iter(scores))
     return {**scores, served: (scores[served] - graph.scale.centre) / graph.scale.spread}
 
 
 @torch.no_grad()
-def _thumbnails(*parts: Inputs) -> tuple[torch.Tensor, list[str]]:
-    samples: list[Sample] = [sample for part in parts for sample in part.samples]
-    drawn = [small_picture(torch.from_numpy(part.batch(slice(None)))) for part in parts]
-    return torch.cat(drawn), [sample.group for sample in samples]
+def _thumbnails(*parts: Inputs) -> tuple[Tensor, list[str]]:
+    drawn = [small_picture(radiographs) for part in parts for radiographs in _chunks(part)]
+    return torch.cat(drawn), [sample.group for part in parts for sample in part.samples]
+
+
+def _chunks(inputs: Inputs) -> Iterator[Tensor]:
+    for start in range(0, len(inputs), _CHUNK):
+        yield torch.from_numpy(inputs.batch(slice(start, start + _CHUNK)))
 
 
 def _every(inputs: Inputs) -> int:
