@@ -1,4 +1,4 @@
-"""The console: `/livez`, `/readyz` and `/metrics` over HTTP."""
+"""The console over HTTP: `/livez`, `/readyz`, `/metrics`, and the state of a study at `/studies/UID`."""
 
 import socket
 import threading
@@ -20,11 +20,20 @@ from skiagraph.settings.listener import ListenerSettings
 
 
 class Console(AbstractContextManager["Console"]):
-    """Serves from `__enter__` to `__exit__`. checks: name → whether it holds; all must for `/readyz`."""
+    """Serves from `__enter__` to `__exit__`.
 
-    def __init__(self, settings: ListenerSettings, checks: dict[str, Callable[[], bool]]) -> None:
+    checks: name → whether it holds; all must for `/readyz`. state_of: of a Study Instance UID; None: unknown.
+    """
+
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        checks: dict[str, Callable[[], bool]],
+        state_of: Callable[[str], str | None],
+    ) -> None:
         self._settings = settings
         self._checks = checks
+        self._state_of = state_of
         self._server = uvicorn.Server(
             uvicorn.Config(self._application(), log_config=None, access_log=False, lifespan="off")
         )
@@ -62,12 +71,17 @@ class Console(AbstractContextManager["Console"]):
                 Route("/livez", _alive),
                 Route("/readyz", self._ready),
                 Route("/metrics", _metrics),
+                Route("/studies/{study_instance_uid}", self._study),
             ]
         )
 
     def _ready(self, _request: Request) -> Response:
         held = {name: _holds(check) for name, check in self._checks.items()}
         return JSONResponse(held, status_code=200 if all(held.values()) else 503)
+
+    def _study(self, request: Request) -> Response:
+        state = self._state_of(request.path_params["study_instance_uid"])
+        return JSONResponse({"state": state}, status_code=200 if state else 404)
 
 
 def _holds(check: Callable[[], bool]) -> bool:

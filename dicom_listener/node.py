@@ -144,6 +144,11 @@ class Node(AbstractContextManager["Node"]):
             with database.read() as connection:
                 return connection.execute(text("SELECT 1")).scalar() == 1
 
+        def state_of(study_instance_uid: str) -> str | None:
+            with database.read() as connection:
+                found = overview.summaries(connection, study_instance_uid=study_instance_uid, limit=1)
+            return found[0].state if found else None
+
         console = stack.enter_context(
             Console(
                 settings,
@@ -154,6 +159,7 @@ class Node(AbstractContextManager["Node"]):
                     "ledger": ledger_reachable,
                     "threads": self.healthy,
                 },
+                state_of,
             )
         )
         if console.thread is not None:

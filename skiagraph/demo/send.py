@@ -9,9 +9,9 @@ from skiagraph.demo.studies import DemoStudy
 AE_TITLE: Final = "DEMOMODALITY"
 
 
-def send(study: DemoStudy, *, host: str, port: int, called: str) -> str:
+def send(study: DemoStudy, *, host: str, port: int, called: str, calling: str = AE_TITLE) -> str:
     """C-STORE each instance (PS3.7 9.1.1); returns what went wrong, or an empty string."""
-    entity = AE(ae_title=AE_TITLE)
+    entity = AE(ae_title=calling)
     wanted = {(one.SOPClassUID, one.file_meta.TransferSyntaxUID) for one in study.instances}
     for sop_class, transfer_syntax in sorted(wanted):
         entity.add_requested_context(sop_class, transfer_syntax)

@@ -117,7 +117,7 @@ def test_every_pod_keeps_the_restricted_profile(renderer: Renderer, values: Path
             }
             assert "memory" in container["resources"]["limits"]
             checked += 1
-    assert checked == 4
+    assert checked == 5
 
 
 @each_value_set

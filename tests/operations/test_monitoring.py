@@ -5,6 +5,8 @@ import math
 import re
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from helm_python import Chart
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
@@ -21,6 +24,7 @@ from skiagraph.demo.product import Product, running_product
 from skiagraph.phantom import PhantomKind, as_dicom, draw
 from tests.certificates import make_certificates
 from tests.dicom_listener.peers import Pacs, send, until
+from tests.helm.chart import Renderer, one
 from tests.operations import metrics, rules
 from tests.operations.prometheus import Prometheus, running_prometheus
 
@@ -218,6 +222,25 @@ def test_a_pacs_that_is_away_is_told_of_and_told_of_again_when_it_is_back(run: R
     run.pacs.start()
     until(lambda: not run.prometheus.firing(), seconds=30, every=0.5)
     assert len(run.pacs.received) > received
+
+
+def test_the_phantom_of_helm_test_comes_back_delivered(run: Run) -> None:
+    """The very command of the test pod, with the addresses of this run."""
+    settings = run.product.settings.listener
+    with Chart.load(rules.CHART) as chart:
+        pod = one(
+            Renderer(chart).objects({"settings": {"listener": {"peers": [{"ae_title": "DX1"}]}}}), "Pod"
+        )
+    (container,) = [item for item in pod["spec"]["containers"] if item["name"] == "phantom"]
+    *command, host, port, console, seconds = container["command"]
+    assert (command[0], command[3:]) == ("python", ["DX1", "SKIAGRAPH"])
+    assert (host, port) == ("site-skiagraph-listener", "11112")
+    assert console == "http://site-skiagraph-listener-headless:8080"
+    here = ["127.0.0.1", str(settings.port), f"http://127.0.0.1:{settings.console_port}", seconds]
+    done = subprocess.run([sys.executable, *command[1:], *here], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    uid = done.stdout.split()[2].rstrip(":")
+    assert run.pacs.reports(uid)
 
 
 def _association_request(calling: str) -> bytes:
