@@ -25,7 +25,7 @@ def read_source(folder: Path, *, seed: int = 0) -> list[Sample]:
 
     DataError names the layouts when it is none of them, and files that are no whole pictures.
     """
-    if (folder / "labels.csv").is_file():
+    if is_fracatlas(folder):
         return read_fracatlas(folder)
     hands = _mura_hands(folder)
     samples = _mura(hands, seed) if hands else _plain(folder)
@@ -33,6 +33,11 @@ def read_source(folder: Path, *, seed: int = 0) -> list[Sample]:
         raise DataError(f"{folder} holds no radiographs that training can read: give --data {_LAYOUTS}")
     _check_readable(samples)
     return samples
+
+
+def is_fracatlas(folder: Path) -> bool:
+    """Whether a folder is laid out as FracAtlas is here."""
+    return (folder / "labels.csv").is_file()
 
 
 def _mura_hands(folder: Path) -> list[Path]:

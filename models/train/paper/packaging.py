@@ -21,7 +21,7 @@ from models.train.paper.graph import PaperGraph, Scale, shown_picture, small_pic
 from models.train.paper.layers import bare_weights
 from models.train.paper.systems import SYSTEMS
 from models.train.paper.training import load_system, normal_hands, read_run
-from models.train.sources import read_source
+from models.train.sources import is_fracatlas, read_source
 
 FloatArray = NDArray[np.float32]
 _CHUNK = 16
@@ -30,10 +30,13 @@ _HELD_OUT_HOW = (
     "a quarter of the groups, which nothing was trained on; novelty: all normal hands, each compared with "
     "normals of other groups"
 )
+_FRACATLAS = (
+    "FracAtlas (Abedeen, Rahman, Prottyasha, Ahmed, Chowdhury, Shatabda, Scientific Data 10, 521 (2023), "
+    "doi:10.1038/s41597-023-02432-4, CC BY 4.0), train split"
+)
 _TRAINING_DATA = (
-    "Three quarters of the normal hand radiographs of FracAtlas (Abedeen, Rahman, Prottyasha, Ahmed, "
-    "Chowdhury, Shatabda, Scientific Data 10, 521 (2023), doi:10.1038/s41597-023-02432-4, CC BY 4.0), train "
-    "split. Nothing was trained on a fracture. The graph holds 16×32-pixel thumbnails of the normal hands."
+    "Three quarters of the normal hand radiographs of {source}. Nothing was trained on a fracture. The graph "
+    "holds 16×32-pixel thumbnails of the normal hands."
 )
 
 
@@ -87,7 +90,7 @@ def export_paper(run: Path, *, data: Path, package: Path, gate: Path = GATE) -> 
         ),
         golden={"radiograph": golden, **score(graph, golden)},
         golden_tolerance=TOLERANCE,
-        training_data=_TRAINING_DATA,
+        training_data=_TRAINING_DATA.format(source=_FRACATLAS if is_fracatlas(data) else data.name),
         licence=LICENCE,
         training={
             **{key: value for key, value in asdict(config).items() if key not in ("geometry", "name")},
