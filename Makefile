@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 FILES  ?=
 KILLS  ?= 100
+STUDIES ?= 200
 APT    := apt-get install -y git make python3-venv
 SOURCES := models runners service dicom_listener skiagraph bench tests
 PYTEST := $(BIN)/python -m pytest
@@ -71,8 +72,8 @@ bench-inference: $(VENV)/.dev  ## radiographs per second; FILES="folder" of hand
 bench-intake: $(VENV)/.dev  ## MB/s received, beside storescp and Orthanc; QUICK=1 for a tenth
 	$(BIN)/python -m bench.intake $(if $(QUICK),--quick)
 
-chaos: $(VENV)/.dev  ## kill -9 at every stage, many times
-	SKIAGRAPH_CHAOS_KILLS=$(KILLS) $(PYTEST) --timeout=0 tests/chaos
+chaos: $(VENV)/.dev  ## 200 studies through every trouble, and kill -9 at every stage, many times
+	SKIAGRAPH_CHAOS_STUDIES=$(STUDIES) SKIAGRAPH_CHAOS_KILLS=$(KILLS) $(PYTEST) -s --timeout=0 tests/chaos
 
 drain: $(VENV)/.dev  ## 500 results wait for a dead PACS and drain when it is back
 	SKIAGRAPH_DRAIN_STUDIES=500 $(PYTEST) -s --timeout=0 tests/dicom_listener/test_drain.py
