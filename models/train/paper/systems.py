@@ -20,76 +20,54 @@ class Entry:
     here: PaperConfig
 
 
-def _entry(
-    name: str, title: str, system: type[System], *, published: tuple[int, int, int], here: dict[str, float]
-) -> Entry:
-    """published: pixels, batch, epochs. here: what differs from 128 px."""
-    pixels, batch, epochs = published
-    return Entry(
-        title=title,
-        system=system,
-        published=PaperConfig(
-            name=name, seed=0, steps=epochs * 2841 // batch, input_px=pixels, width=1.0, batch=batch
-        ),
-        here=PaperConfig(
-            name=name,
-            seed=0,
-            steps=int(here["steps"]),
-            input_px=128,
-            width=here["width"],
-            batch=int(here.get("batch", 16)),
-            rate=here.get("rate", 1.0),
-        ),
-    )
+def _published(name: str, *, input_px: int, batch: int, epochs: int) -> PaperConfig:
+    steps = epochs * 2841 // batch
+    return PaperConfig(name=name, seed=0, steps=steps, input_px=input_px, width=1.0, batch=batch)
 
 
-SYSTEMS = {
-    entry.here.name: entry
-    for entry in (
-        _entry(
-            "cae",
-            "Convolutional autoencoder, squared error",
-            Cae,
-            published=(512, 32, 1000),
-            here={"steps": 1200, "width": 0.5, "rate": 5.0},
-        ),
-        _entry(
-            "vae",
-            "Variational autoencoder, divergence of the code",
-            Vae,
-            published=(512, 32, 500),
-            here={"steps": 1500, "width": 0.25, "rate": 20.0},
-        ),
-        _entry(
-            "vae-published",
-            "Variational autoencoder with the published loss, divergence of the code",
-            PublishedVae,
-            published=(512, 32, 500),
-            here={"steps": 1500, "width": 0.25, "rate": 20.0},
-        ),
-        _entry(
-            "dcgan",
-            "DCGAN, discriminator",
-            Dcgan,
-            published=(512, 80, 500),
-            here={"steps": 600, "width": 0.25, "rate": 30.0},
-        ),
-        _entry(
-            "bigan",
-            "BiGAN, discriminator of pairs",
-            Bigan,
-            published=(128, 16, 500),
-            here={"steps": 600, "width": 0.125, "batch": 8, "rate": 60.0},
-        ),
-        _entry(
-            "alpha-gan",
-            "α-GAN, discriminator",
-            AlphaGan,
-            published=(128, 16, 500),
-            here={"steps": 500, "width": 0.125, "batch": 8, "rate": 3.0},
-        ),
-    )
-}
+def _here(name: str, *, steps: int, width: float, rate: float, batch: int = 16) -> PaperConfig:
+    return PaperConfig(name=name, seed=0, steps=steps, input_px=128, width=width, batch=batch, rate=rate)
+
+
+_ENTRIES = (
+    Entry(
+        title="Convolutional autoencoder, squared error",
+        system=Cae,
+        published=_published("cae", input_px=512, batch=32, epochs=1000),
+        here=_here("cae", steps=1000, width=1 / 2, rate=5),
+    ),
+    Entry(
+        title="Variational autoencoder, divergence of the code",
+        system=Vae,
+        published=_published("vae", input_px=512, batch=32, epochs=500),
+        here=_here("vae", steps=1500, width=1 / 4, rate=20),
+    ),
+    Entry(
+        title="Variational autoencoder with the published loss, divergence of the code",
+        system=PublishedVae,
+        published=_published("vae-published", input_px=512, batch=32, epochs=500),
+        here=_here("vae-published", steps=1500, width=1 / 4, rate=20),
+    ),
+    Entry(
+        title="DCGAN, discriminator",
+        system=Dcgan,
+        published=_published("dcgan", input_px=512, batch=80, epochs=500),
+        here=_here("dcgan", steps=600, width=1 / 4, rate=30),
+    ),
+    Entry(
+        title="BiGAN, discriminator of pairs",
+        system=Bigan,
+        published=_published("bigan", input_px=128, batch=16, epochs=500),
+        here=_here("bigan", steps=600, width=1 / 8, rate=60, batch=8),
+    ),
+    Entry(
+        title="α-GAN, discriminator",
+        system=AlphaGan,
+        published=_published("alpha-gan", input_px=128, batch=16, epochs=500),
+        here=_here("alpha-gan", steps=500, width=1 / 8, rate=3, batch=8),
+    ),
+)
+SYSTEMS = {entry.here.name: entry for entry in _ENTRIES}
 
 
 def make_system(config: PaperConfig) -> System:
