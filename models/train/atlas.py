@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 ATLAS_HEIGHT, ATLAS_WIDTH = 96, 48
 THUMB_HEIGHT, THUMB_WIDTH = 32, 16
-_LIKE = 12  # look-alikes whose logits are the background of a radiograph
-_PRIOR = 1.0  # look-alikes that stand for all normal tissue
+_LIKE = 60  # look-alikes whose logits are the background of a radiograph: the nearest most, the last not …
+_VOICES = 12.0  # … as much together as so many of one voice
+_PRIOR = 1.0  # voices of all normal tissue
 NEAR = 5  # nearest normals whose distance is the novelty
 
 
@@ -125,23 +126,33 @@ class AtlasScore(nn.Module):
     def forward(self, logit: Tensor, thumb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """logit, mask (n, h, w) and thumb (n, 512) → z (n, h, w) and novelty (n,)."""
         distances = squared_distances(thumb, self.thumbnails.float())
-        nearest, chosen = torch.topk(distances, _LIKE, dim=1, largest=False, sorted=True)
+        count = min(_LIKE, len(self.thumbnails))
+        nearest, chosen = torch.topk(distances, count, dim=1, largest=False, sorted=True)
         novelty = nearest[:, :NEAR].sqrt().mean(dim=1)
         alike = Atlas(
             thumbnails=self.thumbnails[chosen],
             logits=self.logits[chosen].float(),
-            shown=self.shown[chosen].float(),
+            shown=self.shown[chosen].float() * voices(nearest),
             mean=self._mean,
             variance=self._variance,
         )
         return z_map(logit, alike, mask), novelty
 
 
+def voices(nearest: Tensor) -> Tensor:
+    """(n, k, 1) how much each look-alike says, by its squared distance (n, k), rising.
+
+    The one that a small change of the radiograph drops or brings in says nothing, so that none jumps.
+    """
+    nearer = nearest[:, -1:] - nearest
+    return (_VOICES * nearer / nearer.sum(dim=1, keepdim=True).clamp(min=1e-6)).unsqueeze(2)
+
+
 def z_map(logit: Tensor, alike: Atlas, mask: Tensor) -> Tensor:
     """How far (n, h, w) logits lie above those of look-alikes (n, k, rows · columns), in their spread.
 
-    A look-alike speaks only where it shows tissue; `_PRIOR` further ones speak for all normal tissue, so
-    that a place where few normals have a finger is not unusual for that alone: that is novelty's business.
+    A look-alike speaks only where it shows tissue; a further one speaks for all normal tissue, so that a
+    place where few normals have a finger is not unusual for that alone: that is novelty's business.
     """
     speaking = alike.shown.sum(dim=1) + _PRIOR
     mean = ((alike.shown * alike.logits).sum(dim=1) + _PRIOR * alike.mean) / speaking
@@ -153,9 +164,11 @@ def z_map(logit: Tensor, alike: Atlas, mask: Tensor) -> Tensor:
 
 
 def neighbours(thumbnails: Tensor, groups: Sequence[str], count: int = _LIKE) -> tuple[Tensor, Tensor]:
-    """Squared distances and indices of each normal's nearest normals of other groups: both (n, count)."""
+    """Squared distances and indices of each normal's nearest normals of other groups: both (n, count), fewer
+    where there are not so many others."""
     distances = squared_distances(thumbnails, thumbnails)
     same = torch.tensor([[a == b for b in groups] for a in groups])
     distances[same] = torch.inf
+    count = min(count, int((~same).sum(dim=1).min()))
     found = torch.topk(distances, count, dim=1, largest=False, sorted=True)
     return found.values, found.indices

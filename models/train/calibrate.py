@@ -15,6 +15,7 @@ from models.train.atlas import (
     Atlas,
     box_weights,
     neighbours,
+    voices,
     z_map,
 )
 from models.train.data import Inputs
@@ -72,7 +73,8 @@ def hold_out(seen: Evidence, atlas: Atlas, groups: Sequence[str]) -> HeldOut:
     for start in range(0, len(seen.logit), _CHUNK):
         rows = slice(start, start + _CHUNK)
         part = Evidence(*(column[rows] for column in seen))
-        alike = replace(atlas, logits=atlas.logits[chosen[rows]], shown=atlas.shown[chosen[rows]])
+        shown = atlas.shown[chosen[rows]] * voices(distances[rows])
+        alike = replace(atlas, logits=atlas.logits[chosen[rows]], shown=shown)
         score = score_of(z_map(part.logit, alike, part.shown), part)
         maps.append(map_of(score, part))
         scores.append(score)
@@ -96,7 +98,7 @@ def calibrate(held_out: HeldOut, *, held_out_how: str) -> Calibration:
         map_ceiling=float(np.percentile(peaks, 99)),
         normals=len(held_out.score),
         statement=(
-            f"{len(held_out.score)} normal hand radiographs (FracAtlas, train), {held_out_how}. A region "
+            f"{len(held_out.score)} normal hand radiographs of the train split, {held_out_how}. A region "
             "is where the map exceeds the 80th percentile of the normals' highest map values."
         ),
     )
@@ -105,24 +107,23 @@ def calibrate(held_out: HeldOut, *, held_out_how: str) -> Calibration:
 def operating_points(
     held_out: HeldOut, abnormal_scores: NDArray[np.floating], abnormal_groups: Sequence[str]
 ) -> tuple[OperatingPoint, ...]:
-    """Thresholds by specificity on held-out normals, with the sensitivity for validation fractures."""
+    """Thresholds by specificity on held-out normals, with the sensitivity for validation fractures if there
+    are any."""
     points = []
     for specificity in SPECIFICITIES:
         threshold = float(np.percentile(held_out.score, 100 * specificity))
-        found = abnormal_scores > threshold
-        estimate = bootstrap(lambda rows, found=found: float(found[rows].mean()), abnormal_groups)  # type: ignore[misc]
-        points.append(
-            OperatingPoint(
-                name=f"specificity-{round(100 * specificity)}",
-                specificity=specificity,
-                threshold=threshold,
-                sensitivity=estimate.value,
-                sensitivity_low=estimate.low,
-                sensitivity_high=estimate.high,
-                statement=(
-                    f"{estimate.n} fractured hand radiographs of FracAtlas without casts and hardware "
-                    f"(validation)"
-                ),
-            )
+        point = OperatingPoint(
+            name=f"specificity-{round(100 * specificity)}", specificity=specificity, threshold=threshold
         )
+        if len(abnormal_scores):
+            found = abnormal_scores > threshold
+            estimate = bootstrap(lambda rows, found=found: float(found[rows].mean()), abnormal_groups)  # type: ignore[misc]
+            sensitivity = {
+                "sensitivity": estimate.value,
+                "sensitivity_low": estimate.low,
+                "sensitivity_high": estimate.high,
+                "statement": f"{estimate.n} fractured hands without casts and hardware (validation)",
+            }
+            point = point.model_copy(update=sensitivity)
+        points.append(point)
     return tuple(points)

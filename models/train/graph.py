@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from models.train.atlas import Atlas, AtlasScore, thumbnail
 from models.train.network import STRIDE, DefectNetwork
 
+_UNUSUAL = 32  # cells: the mean of so many changes less under a small shift or turn than the highest
 _SMOOTHED = 5  # cells: a defect is no single cell
 _ERODED = 5  # cells: nothing is scored this near to the skin, where the mask's own edge is seen
 
@@ -66,8 +67,9 @@ class Detector(nn.Module):
 
 
 def score_of(z: Tensor, seen: Evidence) -> Tensor:
-    """How far the most unusual place away from the skin lies above look-alikes (n,); never negative."""
-    return (F.relu(z) * seen.scored).amax(dim=(1, 2))
+    """How far the most unusual cells away from the skin lie above look-alikes (n,); never negative."""
+    unusual = (F.relu(z) * seen.scored).flatten(1)
+    return torch.topk(unusual, _UNUSUAL, dim=1).values.mean(dim=1)
 
 
 def map_of(score: Tensor, seen: Evidence) -> Tensor:
