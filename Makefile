@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help setup setup-dev demo test lint format bench bench-inference bench-intake chaos drain soak test-gpu lock
+.PHONY: help setup setup-dev demo test lint format bench bench-inference bench-intake chaos drain soak test-gpu lock policy monitoring
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -81,6 +81,16 @@ drain: $(VENV)/.dev  ## 500 results wait for a dead PACS and drain when it is ba
 soak: $(VENV)/.dev  ## 1,000 mixed requests, one in ten broken; then 32 clients for three minutes
 	SKIAGRAPH_SOAK_REQUESTS=1000 $(PYTEST) --timeout=0 tests/service/test_mixed_load.py
 	$(BIN)/python -m bench.soak $(or $(FILES),../shared/data/fracatlas/images)
+
+$(VENV)/policy/.made: $(VENV)/.dev Makefile
+	@$(PYTHON) -m venv $(VENV)/policy
+	$(VENV)/policy/bin/pip install --quiet checkov==3.3.30
+	@touch $@
+
+policy: $(VENV)/policy/.made  ## the chart in every value set against checkov's policies
+	set -e; rendered=$$(mktemp -d); trap "rm -r $$rendered" EXIT; \
+	$(BIN)/python -m tests.helm.render $$rendered; \
+	$(VENV)/policy/bin/checkov --config-file helm/checkov.yaml --directory $$rendered
 
 test-gpu: $(VENV)/.dev  ## what needs an NVIDIA GPU
 	$(PYTEST) -m gpu --timeout=0

@@ -90,9 +90,9 @@ automountServiceAccountToken: false
 enableServiceLinks: false # a Service named skiagraph-… would put SKIAGRAPH_… variables into our settings
 securityContext:
   runAsNonRoot: true
-  runAsUser: 1034
-  runAsGroup: 1034
-  fsGroup: 1034
+  runAsUser: 10340
+  runAsGroup: 10340
+  fsGroup: 10340
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile: {type: RuntimeDefault}
 {{- end }}
