@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.package import ModelPackage
+from models.train.calibrate import HeldOut, operating_points
 from models.train.data import Inputs
 from models.train.errors import RunError
 from models.train.golden import golden_inputs
@@ -131,6 +132,18 @@ def test_what_is_exported_is_what_was_trained(data: Path, tmp_path: Path) -> Non
     assert list(training["auc_of_published_scores"])[1:3] == ["1 - D", "code discriminator"]
     held_out = normal_hands(data, config).held_out
     assert package.manifest.calibration.normals == len(held_out)
+
+
+def test_without_fractures_thresholds_claim_no_sensitivity() -> None:
+    """A plain folder of normals calibrates, and that is all it can do."""
+    scores = np.arange(101, dtype=np.float32)
+    maps = np.ones((101, 2, 2), np.float32)
+    held_out = HeldOut(score=scores, novelty=scores, anomaly_map=maps, shown=maps > 0)
+    points = operating_points(held_out, scores[:0], [])
+    assert [point.threshold for point in points] == [90, 95]
+    assert {point.sensitivity for point in points} == {None}
+    (_, found) = operating_points(held_out, np.array([94.0, 96.0, 99.0]), ["a", "b", "c"])
+    assert found.sensitivity == pytest.approx(2 / 3)
 
 
 def test_a_run_without_a_checkpoint_is_explained(tmp_path: Path) -> None:
