@@ -19,6 +19,7 @@ import yaml
 from pydantic import SecretStr
 from pydicom.dataset import Dataset
 
+from bench.memory import LIMIT_MB, pss_by_process
 from dicom_listener.ledger.overview import StudyHistory
 from dicom_listener.studies import list_studies, show_study
 from service.client import Client, RejectedByService, TransientServiceError
@@ -245,3 +246,11 @@ def test_bad_input_is_answered_and_the_next_study_is_not_touched(site: Site, spo
 
 def fresh_uid() -> str:
     return str(pydicom.uid.generate_uid(prefix=None))
+
+
+def test_it_keeps_within_its_memory_after_its_work(site: Site) -> None:
+    found = pss_by_process(site.product.process.pid)
+    assert {"up", "listen", "serve", "Skiagraph", "Preprocessor", "AnomalyScorer"} <= {
+        name for name, _ in found
+    }
+    assert sum(megabytes for _, megabytes in found) <= LIMIT_MB, found
