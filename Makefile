@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help setup setup-dev demo test lint format bench bench-inference bench-intake chaos drain soak test-gpu lock policy monitoring
+.PHONY: help setup setup-dev demo test lint format bench bench-inference bench-intake fuzz chaos drain soak test-gpu lock policy monitoring
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -72,8 +72,17 @@ bench-inference: $(VENV)/.dev  ## radiographs per second; FILES="folder" of hand
 bench-intake: $(VENV)/.dev  ## MB/s received, beside storescp and Orthanc; QUICK=1 for a tenth
 	$(BIN)/python -m bench.intake $(if $(QUICK),--quick)
 
+fuzz: $(VENV)/.dev  ## 10,000 unfriendly connections
+	SKIAGRAPH_FUZZ_CASES=10000 $(PYTEST) -s --timeout=0 tests/dicom_listener/test_unfriendly.py
+
 chaos: $(VENV)/.dev  ## 200 studies through every trouble, and kill -9 at every stage, many times
 	SKIAGRAPH_CHAOS_STUDIES=$(STUDIES) SKIAGRAPH_CHAOS_KILLS=$(KILLS) $(PYTEST) -s --timeout=0 tests/chaos
+
+schemathesis: $(VENV)/.dev  ## 2,000 and more requests that the OpenAPI description allows or forbids
+	SKIAGRAPH_SCHEMATHESIS_CASES=$(or $(CASES),2000) $(PYTEST) --timeout=0 tests/service/test_schemathesis.py
+
+bench-http: $(VENV)/.dev  ## what HTTP costs above the runners; REQUESTS=10000: whether memory stays flat
+	$(BIN)/python -m bench.http --requests $(or $(REQUESTS),0)
 
 drain: $(VENV)/.dev  ## 500 results wait for a dead PACS and drain when it is back
 	SKIAGRAPH_DRAIN_STUDIES=500 $(PYTEST) -s --timeout=0 tests/dicom_listener/test_drain.py

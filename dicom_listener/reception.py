@@ -1,5 +1,6 @@
 """The C-STORE and C-ECHO SCP: bytes in, durable, acknowledged; pixels are never decoded (PS3.4 A, B)."""
 
+import logging
 import ssl
 import tempfile
 import threading
@@ -73,6 +74,8 @@ class Reception(AbstractContextManager["Reception"]):
         tempfile.tempdir = str(self._spool.incoming)
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"  # it would format every PDU for a log that nobody reads
+        for part in ("dul", "dimse", "association"):  # a stack trace for every bad PDU; ours is a line
+            logging.getLogger(f"pynetdicom.{part}").setLevel(logging.CRITICAL)
         settings = self._settings
         self.port = self._listen("listener.port", settings.port, None)
         if settings.tls is not None:
@@ -169,16 +172,20 @@ class Reception(AbstractContextManager["Reception"]):
             fault = connection.fault or (Fault.INVALID if connection.bytes_received else Fault.NOTHING_SENT)
             self._count("", "failed", fault.value)
             if fault is not Fault.NOTHING_SENT:  # as every probe of the port does
-                _log.warning("no association", address=assoc.requestor.address, reason=fault.value)
+                self._note_end("no association", assoc, fault)
         elif hasattr(assoc, "skiagraph_checked_at_bytes"):  # it was established
             metrics.associations_active.dec()
             if not assoc.is_released:
                 self._count(assoc.requestor.ae_title, "aborted", connection.fault or "")
+                self._note_end("association ended without a release", assoc, connection.fault)
         message = assoc.dimse.message
         unfinished = getattr(message, "_data_set_path", None)
         if unfinished is not None:
             message._data_set_file.close()
             Path(unfinished).unlink(missing_ok=True)
+
+    def _note_end(self, what: str, assoc: Any, fault: Fault | None) -> None:
+        _log.warning(what, address=assoc.requestor.address, reason=fault.value if fault else "aborted")
 
     def _pdu(self, event: Any) -> None:
         """Cut an instance that outgrows the limit, or the disk, while it is still coming."""

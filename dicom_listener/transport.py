@@ -9,8 +9,10 @@ import select
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from socketserver import BaseServer
 from typing import Any, Final
 
@@ -126,7 +128,20 @@ class _ToPeer(queue.Queue[Any]):
 
 
 class _Messages(queue.Queue[Any]):
-    """What the association's thread serves; `get(block=False)` waits a little instead of not at all."""
+    """What the association's thread serves; `get(block=False)` waits a little instead of not at all.
+
+    files: the data sets of the last ones; the library forgets those that it does not hand to a handler.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: deque[Path] = deque(maxlen=8)
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        path = getattr(item[1], "_dataset_path", None)
+        if path is not None:
+            self.files.append(Path(path))
+        super().put(item, block, timeout)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         return super().get(timeout=timeout if block else _LOOK_EVERY_SECONDS)
@@ -152,6 +167,8 @@ class _Acceptor(RequestHandler):
     def _ended(self, assoc: Any, connection: Connection) -> None:
         assoc.dul.kill_dul()
         connection.end()
+        for path in assoc.dimse.msg_queue.files:
+            path.unlink(missing_ok=True)
         self.server.ended(assoc, connection)
 
 
