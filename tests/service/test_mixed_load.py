@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import count
@@ -165,8 +166,9 @@ def _value(line: str) -> float:
 
 def runners(service: Running, name: str) -> Iterator[psutil.Process]:
     for process in psutil.Process(service.process.pid).children(recursive=True):
-        if name in process.cmdline():
-            yield process
+        with suppress(psutil.NoSuchProcess):  # the killed one, about to go
+            if name in process.cmdline():
+                yield process
 
 
 @pytest.mark.parametrize("runner", ["AnomalyScorer", "Preprocessor"])
