@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from models.train.crops import Batch, make_batch
 from models.train.data import ByteArray
+from models.train.device import device, mixed_precision
 from models.train.errors import RunError
 from models.train.metrics import roc_auc
 from models.train.network import STRIDE, DefectNetwork, NetworkConfig, defect_loss
@@ -46,11 +47,12 @@ class TrainingData:
 def train_member(
     config: TrainingConfig, data: TrainingData, folder: Path, *, report: Report
 ) -> DefectNetwork:
-    """Train to the end, from the checkpoint in `folder` if there is one; returns the averaged network, in
-    eval mode."""
+    """Train to the end on `device()`, from the checkpoint in `folder` if there is one; returns the averaged
+    network, in eval mode."""
     torch.manual_seed(config.seed)
-    network = DefectNetwork(config.network)
-    averaged = DefectNetwork(config.network)
+    where = device()
+    network = DefectNetwork(config.network).to(where)
+    averaged = DefectNetwork(config.network).to(where)
     averaged.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -95,9 +97,9 @@ def _one_step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
     network.train()
-    root, mask, label, shown = _as_tensors(batch)
-    # Half precision halves the time where the processor has it; the weights stay in single precision.
-    with torch.autocast("cpu", torch.bfloat16):
+    where = network.head.weight.device
+    root, mask, label, shown = _as_tensors(batch, where)
+    with mixed_precision(where):
         logits = network(root, mask)
     loss = defect_loss(logits.float(), label, shown)
     optimizer.zero_grad(set_to_none=True)
@@ -107,9 +109,9 @@ def _one_step(
     return float(loss.detach())
 
 
-def _as_tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _as_tensors(batch: Batch, where: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Root, mask, and at the resolution of the logits: label and mask."""
-    root, mask, label = (torch.from_numpy(part) for part in (batch.root, batch.mask, batch.label))
+    root, mask, label = (torch.from_numpy(part).to(where) for part in (batch.root, batch.mask, batch.label))
     coarse = (F.avg_pool2d(label, STRIDE) > 0.25).float()
     return root, mask, coarse, (F.avg_pool2d(mask, STRIDE) > 0.5).float()
 
@@ -136,7 +138,7 @@ def synthetic_auc(
     weights = np.full(len(unseen), 1 / len(unseen))
     for _ in range(crops // 16):
         root, mask, label, shown = _as_tensors(
-            make_batch(unseen, weights, size=16, crop_px=config.crop_px, rng=rng)
+            make_batch(unseen, weights, size=16, crop_px=config.crop_px, rng=rng), network.head.weight.device
         )
         logits = torch.where(shown > 0, network(root, mask), -20.0)
         peaks += logits.amax(dim=(1, 2, 3)).tolist()
@@ -150,5 +152,5 @@ def load_member(folder: Path, config: NetworkConfig) -> DefectNetwork:
     if not path.is_file():
         raise RunError(f"{path} does not exist: train longer, the first checkpoint is not written yet")
     network = DefectNetwork(config)
-    network.load_state_dict(torch.load(path, weights_only=True)["averaged"])
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["averaged"])
     return network.eval()
