@@ -181,9 +181,10 @@ def _report(figures: Figures) -> int:
     for name, samples in figures.samples.items():
         rate = statistics.median(sample.rate for sample in samples)
         cpu = 1000 * statistics.median(sample.cpu_seconds / max(1, sample.done) for sample in samples)
-        waits = [float(np.percentile(figures.taken.get(name, [np.nan]), part)) for part in (50, 99)]
+        taken = figures.taken.get(name)
+        waits = "".join(f"{np.percentile(taken, part):8.2f}" if taken else " " * 8 for part in (50, 99))
         failed = sum(sample.failed for sample in samples)
-        print(f"{name:32}{rate:11.2f}{cpu:13.1f}{waits[0]:8.2f}{waits[1]:8.2f}{failed:8}")
+        print(f"{name:32}{rate:11.2f}{cpu:13.1f}{waits}{failed:8}")
     client = 1000 * statistics.median(figures.client_cpu_seconds)
     print(f"\nthe clients themselves: {client:.1f} ms of CPU for each request, on the same cores\n")
     met = _verdicts(figures)

@@ -86,9 +86,12 @@ class LoadedModel:
         side = self.package.manifest.input_px
         blank = np.zeros((1, 2, side, side), np.float32)
         self._engine.infer(blank)
-        started = time.perf_counter()
-        self._engine.infer(blank)
-        return time.perf_counter() - started
+        seconds = []
+        for _ in range(3):  # the best: what else the machine does is not the engine's
+            started = time.perf_counter()
+            self._engine.infer(blank)
+            seconds.append(time.perf_counter() - started)
+        return min(seconds)
 
     def close(self) -> None:
         self._engine.close()
