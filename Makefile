@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help setup setup-dev demo test lint format bench bench-inference bench-intake fuzz chaos drain soak test-gpu lock policy monitoring
+.PHONY: help setup setup-dev demo test lint format bench bench-inference bench-intake fuzz chaos drain soak test-gpu lock policy monitoring schemathesis bench-http
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -90,6 +90,9 @@ drain: $(VENV)/.dev  ## 500 results wait for a dead PACS and drain when it is ba
 soak: $(VENV)/.dev  ## 1,000 mixed requests, one in ten broken; then 32 clients for three minutes
 	SKIAGRAPH_SOAK_REQUESTS=1000 $(PYTEST) --timeout=0 tests/service/test_mixed_load.py
 	$(BIN)/python -m bench.soak $(or $(FILES),../shared/data/fracatlas/images)
+
+monitoring: $(VENV)/.dev  ## Prometheus watches 200 studies and a PACS outage: alerts fire and resolve, the dashboard shows
+	$(BIN)/python -m tests.operations.load
 
 $(VENV)/policy/.made: $(VENV)/.dev Makefile
 	@$(PYTHON) -m venv $(VENV)/policy

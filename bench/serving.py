@@ -89,8 +89,11 @@ def accepted(analysis: Analysis, folder: Path, count: int) -> dict[Path, Prepare
 
 
 @contextmanager
-def serving() -> Iterator[Serving]:
-    """Start, wait until ready, stop; RuntimeError with the end of its log when it does not start."""
+def serving(**settings: str) -> Iterator[Serving]:
+    """Start, wait until ready, stop; RuntimeError with the end of its log when it does not start.
+
+    settings: as environment variables, such as SKIAGRAPH_SERVICE__TOKENS.
+    """
     port = free_port("127.0.0.1")
     url = f"http://127.0.0.1:{port}"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SKIAGRAPH_")}
@@ -98,7 +101,7 @@ def serving() -> Iterator[Serving]:
         process = subprocess.Popen(
             [sys.executable, "-m", "skiagraph", "serve"],
             cwd=REPOSITORY,
-            env={**environment, "SKIAGRAPH_SERVICE__PORT": str(port)},
+            env={**environment, **settings, "SKIAGRAPH_SERVICE__PORT": str(port)},
             stdout=log,
             stderr=log,
         )

@@ -20,7 +20,7 @@ from service.contract import RadiographResult
 from service.errors import Fault, ProblemError, Rejected, TryLater
 from service.guard import answer, as_problem
 from service.openapi import description
-from service.parts import multipart_related, read_radiograph, read_radiographs, read_study, zipped
+from service.parts import multipart_related, read_radiograph, read_radiographs, read_study, taken, zipped
 from service.rejections import FIXES
 from skiagraph import __version__
 
@@ -74,7 +74,7 @@ async def post_scores(request: Request) -> Response:
     form = await read_radiographs(request, max_radiographs=limit)
 
     async def line(file: UploadFile) -> str:
-        analysed = await pipeline.analyse(await file.read(), choice=choice, drawn=False)
+        analysed = await pipeline.analyse(await taken(file), choice=choice, drawn=False)
         return analysed.result.model_copy(update={"file": file.filename or ""}).model_dump_json() + "\n"
 
     async def lines() -> AsyncIterator[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,6 +18,8 @@ from service.errors import Rejected
 
 _MULTIPART = "multipart/form-data"
 _MAX_REQUEST_BYTES = 256 * 1024
+# Starlette's own knob: a radiograph stays in memory, where it is needed as a whole; more goes to disk.
+MultiPartParser.spool_max_size = 16 * 1024 * 1024
 _MAX_FIELDS = 4  # `request`, and a few too many so that one can be named
 
 
@@ -34,7 +37,7 @@ async def read_study(request: Request, *, max_instances: int) -> tuple[StudyRequ
     try:
         described = form.get("request")
         text = await described.read() if isinstance(described, UploadFile) else described
-        instances = [await part.read() for part in _files(form, "instances", "each instance")]
+        instances = [await taken(part) for part in _files(form, "instances", "each instance")]
     finally:
         await form.close()
     if text is None:
@@ -58,7 +61,7 @@ async def read_radiograph(request: Request) -> bytes:
         return await request.body()
     form = await _form(request, {"file"}, max_files=1)
     try:
-        return await _files(form, "file", "one radiograph")[0].read()
+        return await taken(_files(form, "file", "one radiograph")[0])
     finally:
         await form.close()
 
@@ -67,6 +70,13 @@ async def read_radiographs(request: Request, *, max_radiographs: int) -> Files:
     """The files of a multipart/form-data body."""
     form = await _form(request, {"files"}, max_files=max_radiographs)
     return Files(files=_files(form, "files", "each radiograph"), close=form.close)
+
+
+async def taken(file: UploadFile) -> bytes:
+    """The bytes of a part, which keeps none of them."""
+    content = await file.read()
+    await file.close()
+    return content
 
 
 def multipart_related(result: StudyResult, objects: tuple[bytes, ...]) -> Response:

@@ -68,10 +68,12 @@ def _wire(point: OperatingPoint) -> contract.OperatingPoint:
     )
 
 
-def source_of(dataset: Dataset, answer: RadiographResult, outcome: Scored | Rejection) -> SourceInstance:
+def source_of(
+    dataset: Dataset, answer: RadiographResult, outcome: Scored | Rejection | None
+) -> SourceInstance:
     """What the report is built from, for one instance; dataset: its header, without PixelData."""
     result = instance_result(answer, str(dataset.SOPInstanceUID))
-    if isinstance(outcome, Rejection):
+    if not isinstance(outcome, Scored):
         return SourceInstance(
             dataset=dataset, display=None, source_width_px=0, source_height_px=0, result=result
         )

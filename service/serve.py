@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -24,6 +24,12 @@ from skiagraph.settings.tls import TlsFiles, server_context
 
 _START_SECONDS = 30.0  # until there are worker processes, not until they are ready
 _STOP_SECONDS = 8.0  # beyond service.drain_seconds, for what does not wait for requests
+# Else glibc hands large buffers back to the kernel as soon as they are free, and takes new pages for the next
+# chunk: docs/adr/0040-large-buffers.md.
+_MALLOC: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(128 * 1024 * 1024),
+}
 _log = log.get(__name__)
 
 
@@ -94,6 +100,8 @@ def _prepare_environment(settings: Settings, folder: Path) -> None:
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     # Counters live below it: two services on one machine must not wipe each other's.
     os.environ["BENTOML_HOME"] = str(folder / "bentoml")
+    for variable, value in _MALLOC.items():
+        os.environ.setdefault(variable, value)
 
 
 def _stop_signal() -> threading.Event:

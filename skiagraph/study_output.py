@@ -9,10 +9,10 @@ from typing import Final
 import pydicom
 from pydicom.dataset import Dataset
 
-from service.contract import ObjectKind, Status, StudyRequest
+from service.contract import ObjectKind, StudyRequest
 from service.report.build import build_study
 from service.report.inputs import SourceInstance
-from service.results import instance_result
+from service.results import source_of
 from skiagraph.inputs import is_dicom
 from skiagraph.scoring import FileScore, Scorer
 from skiagraph.wrap import NotAPictureError, wrap_picture
@@ -46,7 +46,7 @@ class StudyOutput:
         if header is None:
             return
         study = str(header.StudyInstanceUID)
-        source = (self._names[answer.path], _source(answer, header))
+        source = (self._names[answer.path], source_of(header, answer.result, answer.scored))
         self._waiting.setdefault(study, []).append(source)
         self._missing[study] -= 1
         if self._missing[study] <= 0:
@@ -83,16 +83,3 @@ def _picture_header(path: Path) -> Dataset | None:
         return None
     del header.PixelData
     return header
-
-
-def _source(answer: FileScore, header: Dataset) -> SourceInstance:
-    result = instance_result(answer.result, str(header.SOPInstanceUID))
-    scored = answer.scored if result.status is Status.SCORED else None
-    return SourceInstance(
-        dataset=header,
-        display=scored.display if scored else None,
-        source_width_px=scored.prepared.source_width_px if scored else int(header.get("Columns") or 0),
-        source_height_px=scored.prepared.source_height_px if scored else int(header.get("Rows") or 0),
-        result=result,
-        anomaly_map=scored.map_on_display() if scored else None,
-    )
