@@ -47,12 +47,14 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="One JSON line a 
 @app.command()
 def verify(package: Package) -> int:
     """Check every file of a package, and that each engine of this machine reproduces its golden outputs."""
+    from skiagraph import log
     from skiagraph.verify import verify_package
 
+    log.configure(level="WARNING")  # a line for each check says enough
     failed = False
     for line in verify_package(_folder(package)):
         failed |= not line.holds
-        typer.echo(f"{'ok' if line.holds else 'FAILED':8} {line.what:24} {line.detail}")
+        typer.echo(f"{'ok' if line.holds else 'FAILED':8} {line.what:32} {line.detail}")
     return 1 if failed else 0
 
 
