@@ -113,6 +113,8 @@ def write_page(*, data: Path, docs: Path, present: str) -> Choice:
     makes the default. present: the default now."""
     packages = {folder.name: ModelPackage.open(folder).manifest for folder in available(PACKAGES)}
     evaluated = {name: manifest for name, manifest in packages.items() if "subsets" in manifest.evaluation}
+    if present not in evaluated:
+        raise TrainError(f"{present}, the default, is not evaluated: skiagraph models evaluate {present}")
     samples = validation(read_source(data))
     answers = read_answers(docs)
     systems = {name: one for name in evaluated if (one := scored(samples, answers, name)) is not None}

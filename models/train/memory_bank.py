@@ -116,6 +116,7 @@ class MemoryBank(nn.Module):
     """(n, 2, S, S) radiograph → score (n,), novelty (n,), anomaly_map (n, S/8, S/8); rows do not know each
     other. features: (root, mask) → (n, c, S/8, S/8)."""
 
+    centre: Tensor
     weight: Tensor
     bias: Tensor
     thumbnails: Tensor
@@ -124,12 +125,16 @@ class MemoryBank(nn.Module):
         super().__init__()
         self.features = features
         self.reader = Reader(bank)
-        self.register_buffer("weight", bank.vectors[:, :, None, None])
-        self.register_buffer("bias", -0.5 * (bank.vectors**2).sum(dim=1))
+        # Around their centre, so that what all vectors share is not what is subtracted below.
+        centre = bank.vectors.mean(dim=0)
+        self.register_buffer("centre", centre[:, None, None])
+        self.register_buffer("weight", (bank.vectors - centre)[:, :, None, None])
+        self.register_buffer("bias", -0.5 * ((bank.vectors - centre) ** 2).sum(dim=1))
         self.register_buffer("thumbnails", bank.thumbnails.half())
 
     def forward(self, radiograph: Tensor) -> Outputs:
         found, shown, thumb = look(radiograph, self.features)
+        found = found - self.centre
         # |f - b|² = |f|² - 2 (f·b - |b|²/2): the nearest vector has the largest bracket, a 1×1 convolution.
         nearest = F.conv2d(found, self.weight, self.bias).amax(dim=1)
         distances = ((found * found).sum(dim=1) - 2 * nearest).clamp(min=0).sqrt()

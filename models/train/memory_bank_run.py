@@ -32,15 +32,18 @@ from models.train.run_folder import (
     restore_checkpoint,
     save_checkpoint,
 )
-from models.train.sources import read_source
+from models.train.sources import is_fracatlas, read_source
 
 BANK_TITLE = "Distance to patches of normal hands"
 BANK_STEPS = 500
+_FRACATLAS = (
+    "FracAtlas (Abedeen, Rahman, Prottyasha, Ahmed, Chowdhury, Shatabda, Scientific Data 10, 521 (2023), "
+    "doi:10.1038/s41597-023-02432-4, CC BY 4.0): hands, forearms and elbows of our train split, legs, hips "
+    "and shoulders"
+)
 _TRAINING_DATA = (
-    "Normal radiographs of FracAtlas (Abedeen, Rahman, Prottyasha, Ahmed, Chowdhury, Shatabda, "
-    "Scientific Data 10, 521 (2023), doi:10.1038/s41597-023-02432-4, CC BY 4.0): hands, forearms and elbows "
-    "of our train split, legs, hips and shoulders. A student network learned on them to reproduce features "
-    "of EfficientNet-Lite0 (ImageNet, Apache-2.0), whose weights are not in the package. Nothing was trained "
+    "Normal radiographs of {source}. A student network learned on them to reproduce features of "
+    "EfficientNet-Lite0 (ImageNet, Apache-2.0), whose weights are not in the package. Nothing was trained "
     "on a fracture. The bank holds 1,500 feature vectors and 16×32-pixel thumbnails of the normal hands."
 )
 _HELD_OUT_HOW = "each compared with normals of other groups only; the student learned on all of them"
@@ -157,6 +160,7 @@ def export_memory_bank(run: Path, *, data: Path, package: Path, gate: Path = GAT
         s for s in samples if s.split == "val" and s.is_hand and s.abnormal and not s.cast and not s.hardware
     ]
     inputs = load_inputs(fractured, input_px=config.input_px, spec=spec)
+    scores = score(model, inputs.batch(slice(None)))["score"] if fractured else np.zeros(0, np.float32)
     golden = golden_inputs(config.input_px)
     content = Content(
         name=config.name,
@@ -167,12 +171,10 @@ def export_memory_bank(run: Path, *, data: Path, package: Path, gate: Path = GAT
         geometry=spec,
         graph=to_onnx(model, input_px=config.input_px),
         calibration=calibrate(held_out, held_out_how=_HELD_OUT_HOW),
-        operating_points=operating_points(
-            held_out, score(model, inputs.batch(slice(None)))["score"], [s.group for s in fractured]
-        ),
+        operating_points=operating_points(held_out, scores, [s.group for s in fractured]),
         golden={"radiograph": golden, **score(model, golden)},
         golden_tolerance=TOLERANCE,
-        training_data=_TRAINING_DATA,
+        training_data=_TRAINING_DATA.format(source=_FRACATLAS if is_fracatlas(data) else data.name),
         licence=LICENCE,
         training={
             "steps": steps,
