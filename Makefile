@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help setup setup-dev demo test lint format bench bench-inference bench-intake fuzz chaos drain soak test-gpu lock policy monitoring schemathesis bench-http
+.PHONY: help setup setup-dev demo test lint format bench bench-inference bench-intake ledger fuzz chaos drain soak test-gpu lock policy monitoring schemathesis bench-http
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,9 @@ bench-inference: $(VENV)/.dev  ## radiographs per second; FILES="folder" of hand
 
 bench-intake: $(VENV)/.dev  ## MB/s received, beside storescp and Orthanc; QUICK=1 for a tenth
 	$(BIN)/python -m bench.intake $(if $(QUICK),--quick)
+
+ledger: $(VENV)/.dev  ## 100,000 studies in the ledger beside 1,000; QUICK=1 for 10,000
+	$(BIN)/python -m bench.ledger $(if $(QUICK),--quick)
 
 fuzz: $(VENV)/.dev  ## 10,000 unfriendly connections
 	SKIAGRAPH_FUZZ_CASES=10000 $(PYTEST) -s --timeout=0 tests/dicom_listener/test_unfriendly.py

@@ -7,6 +7,7 @@ index is synced, its files are not). The receivers take turns, and the ratios ar
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import re
@@ -39,9 +40,12 @@ _MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Receiver:
+    """metrics: the address of a scrape, where there is one."""
+
     name: str
     port: int
     pids: Callable[[], list[int]]
+    metrics: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,12 +149,17 @@ def ours(folder: Path) -> Iterator[Receiver]:
     process.start()
     ports = settings.folder / node.PORTS_FILE
     while not ports.exists():
-        time.sleep(0.1)
+        time.sleep(0.02)
         if not process.is_alive():
             sys.exit("the node did not start")
-    port = int(re.findall(r'"dicom": (\d+)', ports.read_text())[0])
+    found = json.loads(ports.read_text())
     try:
-        yield Receiver(name="skiagraph", port=port, pids=lambda: [process.pid or 0])
+        yield Receiver(
+            name="skiagraph",
+            port=found["dicom"],
+            pids=lambda: [process.pid or 0],
+            metrics=f"http://127.0.0.1:{found['console']}/metrics",
+        )
     finally:
         process.terminate()
         process.join()

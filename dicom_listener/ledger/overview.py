@@ -128,14 +128,16 @@ def summaries(
                 ),
             )
         )
-        .order_by(studies.c.last_received_at.desc())
         .limit(limit)
     )
+    newest_first = studies.c.last_received_at.desc()
     if study_instance_uid is not None:
         query = query.where(studies.c.study_instance_uid == study_instance_uid)
     if state == "receiving":
         query = query.where(studies.c.open)
     elif state is not None:
+        # The same order by an index of its own: a rare state is found, and a common one is not sorted.
+        newest_first = revisions.c.last_received_at.desc()
         query = query.where(revisions.c.state == state, studies.c.open.is_(False))
     return [
         StudySummary(
@@ -149,7 +151,7 @@ def summaries(
             error=row.error,
             result=row.result,
         )
-        for row in connection.execute(query)
+        for row in connection.execute(query.order_by(newest_first))
     ]
 
 

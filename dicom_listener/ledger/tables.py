@@ -101,6 +101,7 @@ revisions = Table(
     Column("finished_at", UtcDateTime),
     ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
     Index("ix_revisions_state", "state", "next_attempt_at"),
+    Index("ix_revisions_listing", "state", "last_received_at"),
 )
 
 objects = Table(

@@ -113,6 +113,12 @@ class ClockedNode(NodeProcess):
             [sys.executable, "-c", _RUN, _plain(self.settings), self._log], env=environment
         )
 
+    def start(self) -> "ClockedNode":
+        (self.settings.folder / "ports.json").unlink(missing_ok=True)
+        self.spawn()
+        until(self._ports_or_failure, seconds=120)
+        return self
+
     @property
     def _clock(self) -> Path:
         return self._log.with_name("clock")
@@ -234,7 +240,7 @@ class Modality(threading.Thread):
                     waiting.discard(current)
                     self.acknowledged[study].add(current)
             if waiting:
-                time.sleep(0.3)
+                time.sleep(0.5)
 
 
 def half_open(port: int, draw: random.Random) -> socket.socket | None:

@@ -113,7 +113,7 @@ class Trouble:
 
 
 @pytest.mark.debian("Orthanc", "storescu")
-@pytest.mark.timeout(180 + 10 * STUDIES)
+@pytest.mark.timeout(300 + 15 * STUDIES)
 def test_every_acknowledged_study_has_exactly_one_current_result_in_orthanc(
     tmp_path: Path, disk: Path, free_port: Callable[[], int]
 ) -> None:
