@@ -12,13 +12,16 @@ import pydicom
 from tests.conftest import REPOSITORY
 from tests.service.conftest import Running
 
-BLOCKS = re.findall(
-    r"^```(sh|python)\n(.*?)^```", (REPOSITORY / "docs" / "http-api.md").read_text(), re.MULTILINE | re.DOTALL
-)
+PAGE = (REPOSITORY / "docs" / "http-api.md").read_text()
+FENCED = re.findall(r"^```(.*?)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+BLOCKS = [(kind, text) for kind, text in FENCED if kind in ("sh", "python")]
 
 
 def test_the_examples_run(service: Running, shared_data: Path, tmp_path: Path) -> None:
-    assert {kind for kind, _ in BLOCKS} == {"sh", "python"}
+    assert {kind for kind, _ in FENCED} == {"sh", "python", "yaml"}
+    assert not re.search(
+        r"^(curl|import|from) ", re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL), re.MULTILINE
+    )
     environment = {
         **os.environ,
         "URL": service.url,
