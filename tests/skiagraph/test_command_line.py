@@ -229,8 +229,8 @@ def test_models_verify_checks_golden_outputs(run: Run) -> None:
     name = str(records(listed.stdout)[0]["name"])
     answer = run("models", "verify", name)
     assert answer.returncode == 0, answer.stdout
-    assert "model.onnx, onnxruntime" in answer.stdout
-    assert "gate.onnx, onnxruntime" in answer.stdout
+    assert "model.onnx fp32, onnxruntime" in answer.stdout
+    assert "gate.onnx fp32, onnxruntime" in answer.stdout
 
 
 def test_studies_of_an_empty_ledger(run: Run) -> None:
