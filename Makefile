@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help setup setup-dev demo test lint format bench bench-inference bench-intake ledger fuzz chaos drain soak test-gpu lock policy monitoring schemathesis bench-http
+.PHONY: help setup setup-dev demo test lint format bench bench-inference bench-intake ledger fuzz chaos drain soak test-gpu lock policy monitoring schemathesis bench-http evaluation ablation
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -89,6 +89,12 @@ bench-http: $(VENV)/.dev  ## what HTTP costs above the runners; REQUESTS=10000: 
 
 drain: $(VENV)/.dev  ## 500 results wait for a dead PACS and drain when it is back
 	SKIAGRAPH_DRAIN_STUDIES=500 $(PYTEST) -s --timeout=0 tests/dicom_listener/test_drain.py
+
+evaluation: $(VENV)/.dev  ## every package on the validation radiographs: docs/evaluation.md
+	$(BIN)/skiagraph models evaluate
+
+ablation: $(VENV)/.dev  ## the paper's preprocessing columns, resumable; then make evaluation
+	$(BIN)/python -m models.train.ablation
 
 soak: $(VENV)/.dev  ## 1,000 mixed requests, one in ten broken; then 32 clients for three minutes
 	SKIAGRAPH_SOAK_REQUESTS=1000 $(PYTEST) --timeout=0 tests/service/test_mixed_load.py

@@ -84,6 +84,7 @@ def evaluate(package: Path, *, data: Path, docs: Path | None) -> Figure:
     write_manifest(opened.manifest.model_copy(update={"evaluation": figures}), package)
     write_card(package)
     if docs:
+        answers = read_answers(docs)  # again: another package may have been evaluated meanwhile
         _keep(found, opened.manifest.name, answers, own_control=bool(found.figures["control_draws"]))
         write_answers(docs, answers)
     return figures
