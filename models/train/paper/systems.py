@@ -46,7 +46,7 @@ _ENTRIES = (
         title="Variational autoencoder with the published loss, divergence of the code",
         system=PublishedVae,
         published=_published("vae-published", input_px=512, batch=32, epochs=500),
-        here=_here("vae-published", steps=1500, width=1 / 4, rate=20),
+        here=_here("vae-published", steps=800, width=1 / 4, rate=20),
     ),
     Entry(
         title="DCGAN, discriminator",
@@ -58,13 +58,13 @@ _ENTRIES = (
         title="BiGAN, discriminator of pairs",
         system=Bigan,
         published=_published("bigan", input_px=128, batch=16, epochs=500),
-        here=_here("bigan", steps=600, width=1 / 8, rate=60, batch=8),
+        here=_here("bigan", steps=400, width=1 / 8, rate=15, batch=8),
     ),
     Entry(
         title="α-GAN, discriminator",
         system=AlphaGan,
         published=_published("alpha-gan", input_px=128, batch=16, epochs=500),
-        here=_here("alpha-gan", steps=500, width=1 / 8, rate=3, batch=8),
+        here=_here("alpha-gan", steps=400, width=1 / 8, rate=3, batch=8),
     ),
 )
 SYSTEMS = {entry.here.name: entry for entry in _ENTRIES}
