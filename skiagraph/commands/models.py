@@ -1,6 +1,8 @@
 """`skiagraph models`: the packages there are, and how they come to be."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -73,9 +75,8 @@ def train(
     """Train a model on normal radiographs; needs the `train` extra."""
     _needs_training()
     from models.train.commands import train as train_model
-    from models.train.errors import UnknownModelError
 
-    try:
+    with _explained():
         run = train_model(
             name,
             data=_existing(data),
@@ -85,8 +86,6 @@ def train(
             resume=resume,
             published=published,
         )
-    except UnknownModelError as error:
-        raise UsageError(str(error)) from error
     typer.echo(run)
     return 0
 
@@ -101,7 +100,8 @@ def export(
     _needs_training()
     from models.train.commands import export as export_model
 
-    typer.echo(export_model(_existing(run), data=_existing(data), package=package))
+    with _explained():
+        typer.echo(export_model(_existing(run), data=_existing(data), package=package))
     return 0
 
 
@@ -133,13 +133,14 @@ def evaluate(
     folders = [_folder(package)] if package else []
     if not (package or page_only or runs):
         folders = commands.in_order(available())
-    for run in runs or ():
-        typer.echo(commands.evaluate_run(_existing(run), data=source, docs=docs))
-    for folder in folders:
-        commands.evaluate(folder, data=source, docs=docs)
-        typer.echo(f"evaluated {folder.name}")
-    present = str(ServiceSettings.model_fields["model"].default)
-    choice = commands.write_page(data=source, docs=docs, present=present)
+    with _explained():
+        for run in runs or ():
+            typer.echo(commands.evaluate_run(_existing(run), data=source, docs=docs))
+        for folder in folders:
+            commands.evaluate(folder, data=source, docs=docs)
+            typer.echo(f"evaluated {folder.name}")
+        present = str(ServiceSettings.model_fields["model"].default)
+        choice = commands.write_page(data=source, docs=docs, present=present)
     draw_maps(docs / "images" / "evaluation-maps.jpg")
     typer.echo(f"wrote {docs / 'evaluation.md'}; the rule of ADR 0020 makes {choice.name} the default")
     return 0
@@ -158,6 +159,17 @@ def _existing(folder: Path) -> Path:
     if not folder.is_dir():
         raise UsageError(f"folder {folder} does not exist: name it with --data or as the argument")
     return folder
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What training says of its data and runs is for the user, without a traceback."""
+    from models.train.errors import TrainError
+
+    try:
+        yield
+    except TrainError as error:
+        raise UsageError(str(error)) from error
 
 
 def _needs_training() -> None:
