@@ -4,11 +4,15 @@ The node reaches the service over TLS with certificates on both sides, and with 
 """
 
 import hashlib
+import io
+import json
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from bench.memory import LIMIT_MB, pss_by_process
 from dicom_listener.ledger.overview import StudyHistory
 from dicom_listener.studies import list_studies, show_study
 from service.client import Client, RejectedByService, TransientServiceError
+from service.contract import StudyRequest
 from skiagraph.checks import Outcome, run_checks
 from skiagraph.demo import pacs as receiving
 from skiagraph.demo.ports import free_ports
@@ -50,9 +55,13 @@ class Site:
         """DCMTK's own storescu, with the file's transfer syntax as it is."""
         listener = self.product.settings.listener
         command = ["/usr/bin/storescu", "--required", *options, "-aec", listener.ae_title]
-        subprocess.run(
-            [*command, "127.0.0.1", str(listener.port), str(path)], check=True, capture_output=True
+        sent = subprocess.run(
+            [*command, "127.0.0.1", str(listener.port), str(path)],
+            check=False,
+            capture_output=True,
+            text=True,
         )
+        assert sent.returncode == 0, sent.stderr
 
     def send(self, instance: Dataset) -> str:
         listener = self.product.settings.listener
@@ -177,6 +186,73 @@ def test_check_finds_the_secured_service_ready_and_a_wrong_token_wanting(site: S
     assert found["token"].outcome is found["HTTP service"].outcome is Outcome.FAILED
     assert "listener.service_token" in found["token"].detail
     assert "another" not in str(found)
+
+
+def test_every_way_says_the_same_of_one_radiograph_field_by_field(
+    site: Site, shared_data: Path, tmp_path: Path
+) -> None:
+    """Command line, both routes of the HTTP API, and the PACS's own copy of what the DICOM path answered."""
+    path = shared_data / "dicom" / "hand_kodak_cr500_j2k_lossless.dcm"
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    study, uid = str(header.StudyInstanceUID), str(header.SOPInstanceUID)
+    site.storescu(path, "--propose-j2k-lossless")  # a second time makes no second answer
+    (by_dicom,) = results(site.answer(study))
+    command = [sys.executable, "-m", "skiagraph", "score", "--json", "--dicom-out", str(tmp_path / "out")]
+    printed = subprocess.run([*command, str(path)], capture_output=True, check=True).stdout
+    listener = site.product.settings.listener
+    with Client(listener.service_url, TOKEN, tls=service_context(listener)) as client:
+        by_score = client.score(path.read_bytes()).model_dump(mode="json")
+        asked = StudyRequest(study_instance_uid=study, result_time=datetime.now(UTC))
+        result, objects = client.score_study(asked, [path])
+    by_study = result.model_dump(mode="json")["results"][0]
+
+    answers = [by_dicom, json.loads(printed), by_score, by_study]
+    assert by_dicom["sop_instance_uid"] == by_study["sop_instance_uid"] == uid
+    for answer in answers:
+        for own in ("file", "heatmap", "seconds", "sop_instance_uid"):  # of the way, not of the radiograph
+            answer.pop(own, None)
+        assert answer["model"].pop("parity") < 0.005  # measured by each process at its start
+    assert answers == [by_dicom] * 4
+    assert by_dicom["status"] == "scored"
+
+    (received,) = site.received(study, tmp_path)["SR"]
+    (written,) = (tmp_path / "out").glob("*.report.dcm")
+    reports = [said(pydicom.dcmread(source)) for source in (received, written, io.BytesIO(objects[0]))]
+    assert reports[0] == reports[1] == reports[2]
+    numbers = [value for kind, _, value in reports[0] if kind == "NUM"]
+    for field in ("score", "percentile", "novelty"):
+        assert any(abs(number - by_dicom[field]) < 1e-6 for number in numbers), field
+    outlines = [value for kind, _, value in reports[0] if kind == "SCOORD"]
+    for region in by_dicom["regions"]:
+        left, top = region["x"], region["y"]
+        corners = (left, top, left + region["width"], top + region["height"])
+        assert any(
+            corners == pytest.approx((min(x), min(y), max(x), max(y)), abs=1)
+            for x, y in ((outline[0::2], outline[1::2]) for outline in outlines)
+        )
+    texts = " ".join(str(value) for _, _, value in reports[0])
+    for field in ("name", "version", "weights_sha256"):
+        assert by_dicom["model"][field] in texts
+
+
+def said(report: Dataset) -> list[tuple[str, str, Any]]:
+    """Every number, outline, code and text of a report: value type, concept, value."""
+    found: list[tuple[str, str, Any]] = []
+    for item in report.get("ContentSequence", ()):
+        concept = item.ConceptNameCodeSequence[0].CodeMeaning if "ConceptNameCodeSequence" in item else ""
+        match item.ValueType:
+            case "NUM":
+                value: Any = float(item.MeasuredValueSequence[0].NumericValue)
+            case "SCOORD":
+                value = tuple(item.GraphicData)
+            case "CODE":
+                value = item.ConceptCodeSequence[0].CodeValue
+            case "TEXT":
+                value = item.TextValue
+            case _:
+                value = None
+        found += [(item.ValueType, concept, value), *said(item)]
+    return found
 
 
 @pytest.mark.parametrize(
