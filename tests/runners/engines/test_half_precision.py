@@ -57,7 +57,7 @@ def test_inputs_and_outputs_stay_single_and_numbers_stay_near(make_graph: Callab
 def test_an_output_made_by_a_convolution_is_single(make_graph: Callable[..., Graph]) -> None:
     graph = make_graph()
     model = onnx.load(graph.path)
-    shape = ["n", 1, *graph.input_shape[1:]]
+    shape: list[str | int | None] = ["n", 1, *graph.input_shape[1:]]
     model.graph.output.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, shape))
     onnx.save(model, graph.path)
     session = onnxruntime.InferenceSession(graph.in_half_precision().content())
