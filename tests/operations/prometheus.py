@@ -1,5 +1,6 @@
 """A real Prometheus with our rules, scraping a real run."""
 
+import math
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,12 @@ class Prometheus:
         found = self.query(expression)
         assert len(found) <= 1, expression
         return float(found[0]["value"][1]) if found else None
+
+    def shows_something(self, expression: str, *, interval: str = "2m") -> bool:
+        """Whether a panel with this query would have a point, the dashboard's variables set as by default."""
+        asked = expression.replace("$__rate_interval", interval).replace("$namespace", ".*")
+        assert "$" not in asked
+        return any(math.isfinite(float(series["value"][1])) for series in self.query(asked))
 
     def rules(self) -> list[dict[str, Any]]:
         groups = httpx.get(f"{self.url}/api/v1/rules", timeout=10).json()["data"]["groups"]

@@ -1,7 +1,6 @@
 """A real Prometheus scrapes a real run: every query of the dashboard and every alert finds its series."""
 
 import base64
-import math
 import re
 import socket
 import struct
@@ -78,7 +77,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
                 "skiagraph-listener": settings.listener.console_port,
                 "skiagraph-service": settings.service.port,
             }
-            (work / "alerts.yaml").write_text(_impatient(rules.ALERTS.read_text()))
+            (work / "alerts.yaml").write_text(
+                rules.hurried(rules.ALERTS.read_text(), factor=60, outbox_factor=600)
+            )
             with running_prometheus(
                 work / "prometheus", rules=work / "alerts.yaml", targets=targets
             ) as prometheus:
@@ -103,15 +104,6 @@ def _known_by_name(instance: Dataset) -> Dataset:
     return instance
 
 
-def _impatient(text: str) -> str:
-    """The same rules with minutes as seconds, and half an hour in the outbox as three seconds."""
-    assert "skiagraph_outbox_oldest_age_seconds) > 1800" in text
-    text = text.replace(
-        "skiagraph_outbox_oldest_age_seconds) > 1800", "skiagraph_outbox_oldest_age_seconds) > 3"
-    )
-    return re.sub(r"for: (\d+)m$", r"for: \1s", text, flags=re.MULTILINE)
-
-
 def _hand(seed: int) -> Dataset:
     return as_dicom(draw(PhantomKind.PLAIN, seed=seed, height=1024, width=768))
 
@@ -126,21 +118,9 @@ def _ankle() -> Dataset:
     return ankle
 
 
-def _panel_queries() -> list[tuple[str, str]]:
-    return [
-        (panel["title"], target["expr"])
-        for dashboard in rules.dashboards().values()
-        for panel in rules.panels(dashboard)
-        for target in panel["targets"]
-    ]
-
-
-@pytest.mark.parametrize(("title", "expression"), _panel_queries(), ids=lambda text: str(text)[:50])
+@pytest.mark.parametrize(("title", "expression"), rules.panel_queries(), ids=lambda text: str(text)[:50])
 def test_a_panel_shows_something(run: Run, title: str, expression: str) -> None:
-    asked = expression.replace("$__rate_interval", "2m").replace("$namespace", ".*")
-    assert "$" not in asked
-    shown = [float(series["value"][1]) for series in run.prometheus.query(asked)]
-    assert any(math.isfinite(value) for value in shown), f"{title}: {asked} gives {shown}"
+    assert run.prometheus.shows_something(expression), f"{title}: {expression}"
 
 
 @pytest.mark.parametrize("rule", rules.alerts(), ids=lambda rule: str(rule["alert"]))
@@ -205,22 +185,16 @@ def test_the_counts_are_those_of_what_was_sent(run: Run) -> None:
     assert ask("sum(skiagraph_outbox_pending)") == 0
 
 
-def test_a_scrape_costs_less_than_50_ms(run: Run) -> None:
-    """The fastest one: what a scrape costs, not what else this machine was doing."""
-    for job in ("skiagraph-listener", "skiagraph-service"):
-        fastest = run.prometheus.value(f'min_over_time(scrape_duration_seconds{{job="{job}"}}[10m])')
-        assert fastest is not None
-        assert fastest < 0.05
-
-
 def test_a_pacs_that_is_away_is_told_of_and_told_of_again_when_it_is_back(run: Run) -> None:
     received = len(run.pacs.received)
     run.pacs.stop()
     assert send(run.product.settings.listener.port, [_hand(ROUNDS)], calling="DX1") == [0]
     expected = {"SkiagraphPeerDown", "SkiagraphOutboxStalled"}
-    until(lambda: run.prometheus.firing() == expected, seconds=60, every=0.5)
-    run.pacs.start()
-    until(lambda: not run.prometheus.firing(), seconds=30, every=0.5)
+    try:
+        until(lambda: run.prometheus.firing() >= expected, seconds=60, every=0.5)
+    finally:
+        run.pacs.start()
+    until(lambda: not run.prometheus.firing() & expected, seconds=60, every=0.5)
     assert len(run.pacs.received) > received
 
 
