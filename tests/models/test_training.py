@@ -114,6 +114,16 @@ def test_the_loss_falls(data: Path, tmp_path: Path) -> None:
     assert np.mean(losses[-15:]) < np.mean(losses[:15]) - 0.05
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+def test_a_gpu_trains_and_what_it_trained_loads_without_one(data: Path, tmp_path: Path) -> None:
+    train_run(TINY, data=data, folder=tmp_path / "run", resume=False)
+    assert torch.cuda.max_memory_allocated() > 0
+    trained = weights(tmp_path / "run")
+    assert trained.device.type == "cpu"
+    assert torch.isfinite(trained).all()
+
+
 def test_the_learning_rate_warms_up_and_cools_down() -> None:
     config = replace(TINY, steps=1000).member(0)
     rates = [learning_rate(step, config) for step in range(1000)]
