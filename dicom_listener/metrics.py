@@ -188,8 +188,9 @@ def prepare(settings: ListenerSettings) -> None:
             for syntax in _SYNTAXES:
                 for status in ("0x0000", "0xA700", "0xA900", "0xC000", "0xC211"):
                     instances_received_total.labels(calling, modality, syntax, status)
-    for result, fault in product(("aborted", "failed"), Fault):
-        associations_total.labels(OTHER, result, fault.value)
+    for calling, fault in product(known_peers(settings), Fault):
+        associations_total.labels(calling, "aborted", fault.value)
+        associations_total.labels(OTHER, "failed", fault.value)
     for trigger in Trigger:
         studies_completed_total.labels(trigger.value)
     for stage in ("scoring", "delivery"):
