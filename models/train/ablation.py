@@ -38,13 +38,14 @@ Train = Callable[[Column, Inputs, Path, int], torch.nn.Module]
 
 
 def run_ablation(data: Path, docs: Path, steps: Mapping[str, int] = STEPS) -> None:
-    """Fill docs/ablation.json with every model and column that is not in it."""
+    """Fill docs/ablation.json with every column of the models in `steps` that is not in it."""
     path = docs / FILE
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     samples = read_source(data)
     normals = [s for s in samples if s.split == "train" and s.is_hand and not s.abnormal]
     chosen = validation(samples)
-    for name, (train, input_px) in _MODELS.items():
+    for name in steps:
+        train, input_px = _MODELS[name]
         for label, column in COLUMNS.items():
             entry = kept.setdefault(name, {"steps": steps[name], "seed": _SEED, "answers": {}})
             if label in entry["answers"] or entry["steps"] != steps[name]:

@@ -10,7 +10,7 @@ from models.train.ablation import ablation_section
 from models.train.curves import draw_curves
 from models.train.data import load_inputs
 from models.train.errors import TrainError
-from models.train.evaluate import Evaluated, evaluate_package, open_graph, run_graph, validation
+from models.train.evaluate import NOVELTY, Evaluated, evaluate_package, open_graph, run_graph, validation
 from models.train.evaluation_answers import (
     Answers,
     Choice,
@@ -139,7 +139,5 @@ def _keep(found: Evaluated, package: str, answers: Answers, *, own_control: bool
     for system, one in found.systems.items():
         if system == "score":
             answers[package] = as_answers(found.samples, one)
-        elif system == CONTROL and own_control:
-            answers[CONTROL] = as_answers(found.samples, one)
-        elif system.startswith(("novelty", "teacher")):
+        elif system.startswith("teacher") or (own_control and system in (CONTROL, NOVELTY)):
             answers[system] = as_answers(found.samples, one)

@@ -12,6 +12,7 @@ from models.train.curves import draw_curves
 from models.train.data import Sample
 from models.train.evaluation_answers import (
     Answers,
+    Choice,
     as_answers,
     choose_default,
     read_answers,
@@ -20,6 +21,7 @@ from models.train.evaluation_answers import (
 )
 from models.train.evaluation_figures import Scored
 from models.train.evaluation_pictures import draw_roc, roc_points
+from models.train.evaluation_report import evaluation_page
 from models.train.metrics import roc_auc
 from models.train.model_card import CARD, model_card
 from models.train.run_folder import append_curve
@@ -70,6 +72,19 @@ def test_the_list_shows_a_package_as_it_was_evaluated(package: ModelPackage) -> 
     assert line(package.manifest, figures, default=name).startswith("* ")
     bare = package.manifest.model_copy(update={"evaluation": {}})
     assert "not evaluated" in line(bare, key_figures(bare), default="")
+
+
+def test_the_page_shows_every_package_and_names_the_default() -> None:
+    manifests = {folder.name: ModelPackage.open(folder).manifest for folder in available()}
+    choice = Choice(name="synthetic-defects", steps=("one step",))
+    page = evaluation_page(manifests, [], {}, choice, "")
+    for name in manifests:
+        assert f"| {name} |" in page
+    assert "## The default: `synthetic-defects`" in page
+    assert "| **synthetic-defects** |" in page
+    assert "control: random weights" in page
+    if "alpha-gan" in manifests:
+        assert ".607 ± .016" in page
 
 
 def test_who_cannot_point_is_not_the_default() -> None:
