@@ -58,7 +58,7 @@ _ENTRIES = (
         title="BiGAN, discriminator of pairs",
         system=Bigan,
         published=_published("bigan", input_px=128, batch=16, epochs=500),
-        here=_here("bigan", steps=400, width=1 / 8, rate=15, batch=8),
+        here=_here("bigan", steps=200, width=1 / 8, rate=15, batch=8),
     ),
     Entry(
         title="α-GAN, discriminator",
