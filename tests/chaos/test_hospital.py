@@ -63,7 +63,14 @@ class Trouble:
         if os.path.ismount(disk):
             self._kinds.append(self.disk_full)
 
+    def supervise(self) -> None:
+        """Start the node again where it has given up by itself, as systemd or Kubernetes would."""
+        if not self.node.running():
+            self.seen["node_stopped_by_itself"] += 1
+            self.node.start()
+
     def strike(self) -> None:
+        self.supervise()
         kinds = self._kinds
         kind = (
             kinds[self.seen.total() % len(kinds)]
@@ -142,6 +149,7 @@ def test_every_acknowledged_study_has_exactly_one_current_result_in_orthanc(
             while any(modality.is_alive() for modality in modalities):
                 trouble.strike()
                 time.sleep(trouble.draw.uniform(0.5, 2.0))
+            trouble.supervise()
             acknowledged = {
                 study: uids for modality in modalities for study, uids in modality.acknowledged.items()
             }
