@@ -215,6 +215,8 @@ def test_the_phantom_of_helm_test_comes_back_delivered(run: Run) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     uid = done.stdout.split()[2].rstrip(":")
     assert run.pacs.reports(uid)
+    unknown = httpx.get(f"http://127.0.0.1:{settings.console_port}/studies/1.2.3")
+    assert (unknown.status_code, unknown.json()) == (404, {"state": None})
 
 
 def _association_request(calling: str) -> bytes:
