@@ -11,8 +11,8 @@ from tests.service.conftest import Running
 
 # `make schemathesis` asks for 2,000 and more.
 CASES = int(os.environ.get("SKIAGRAPH_SCHEMATHESIS_CASES", "150"))
-# Valid by the schema is not yet a radiograph, nor the name of a model: those are refused, as documented. And the
-# good files that schemathesis_bodies.py puts into lists may make a request good again that was meant to be bad.
+# Valid by the schema is not yet a radiograph, nor the name of a model: those are refused, as documented. And
+# the good files of schemathesis_bodies.py may make a request good again that was meant to be bad.
 LEFT_OUT = "positive_data_acceptance,negative_data_rejection"
 
 
