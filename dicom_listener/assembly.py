@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from dicom_listener.ledger.records import Trigger
-from dicom_listener.routing import Timing
+from dicom_listener.routing import Timing, all_there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class OpenStudy:
 
 def complete(study: OpenStudy, now: float) -> Trigger | None:
     """Why the study is complete, or None while it is not."""
-    if study.timing.expected_views and study.timing.expected_views <= study.views:
+    if study.timing.expected_views and all_there(study.timing.expected_views, study.views):
         return Trigger.EXPECTED_VIEWS
     if now - study.last_arrival >= study.timing.quiet_period_seconds:
         return Trigger.QUIET_PERIOD
@@ -43,7 +43,7 @@ class Assembly:
         self._open: dict[str, OpenStudy] = {}
 
     def arrived(self, study_instance_uid: str, timing: Timing, views: Iterable[str] = ()) -> None:
-        """Instances of the study are durable; the shortest timing that any of them asks for counts."""
+        """Instances of the study are durable; the timing of the first rule that takes any of them counts."""
         now = self._clock()
         with self._lock:
             known = self._open.get(study_instance_uid)
@@ -51,9 +51,9 @@ class Assembly:
                 known = OpenStudy(
                     study_instance_uid=study_instance_uid, first_arrival=now, last_arrival=now, timing=timing
                 )
-            shortest = min(known.timing, timing, key=lambda one: one.quiet_period_seconds)
+            first = min(known.timing, timing, key=lambda one: one.rank)
             self._open[study_instance_uid] = replace(
-                known, last_arrival=now, timing=shortest, views=known.views.union(views)
+                known, last_arrival=now, timing=first, views=known.views.union(views)
             )
 
     def take_complete(self) -> list[tuple[OpenStudy, Trigger]]:

@@ -26,6 +26,7 @@ _AFTER_ERROR_SECONDS: Final = 1.0
 _REQUESTS_EVERY_SECONDS: Final = 1.0
 _HANDED_OUT_AT_ONCE: Final = 50
 _LOST_AFTER_SECONDS: Final = 60.0
+_REPORT_PRIORITY: Final = 5
 
 
 class Dispatcher:
@@ -141,6 +142,9 @@ class Dispatcher:
 
     def _serve(self, request: Request) -> str:
         study = request.study_instance_uid
+        if request.kind is RequestKind.FORCE:
+            forced = self._cut(study, Trigger.FORCED)
+            return "nothing is open" if forced is None else f"revision {forced.revision}"
         if request.kind is RequestKind.REPLAY:
             revision = self._cut(study, Trigger.REPLAY, request.model)
             return "nothing to replay" if revision is None else f"revision {revision.revision}"
@@ -149,7 +153,9 @@ class Dispatcher:
                 latest = revisions.latest(connection, study)
                 if latest is None:
                     return "no revision yet"
-                if request.kind is RequestKind.RETRY:
+                if request.kind is RequestKind.PROCEED and latest.state is not RevisionState.HELD:
+                    return f"refused: revision {latest.revision} is {latest.state}, not held"
+                if request.kind is not RequestKind.DISCARD:
                     return revisions.again(connection, latest)
                 revisions.transition(connection, study, latest.revision, RevisionEvent.DISCARD)
                 return "discarded"
@@ -171,18 +177,24 @@ class Dispatcher:
                 connection, at=at, longest_seconds=longest, most=_HANDED_OUT_AT_ONCE
             )
         seen: dict[str, float] = {}
-        work: list[Work] = [*to_score, *to_deliver, *to_report]
-        for item in work:
-            self._hand_out_one(engine, item, seen)
+        work: list[tuple[Work, int]] = [
+            *((revision, revision.priority) for revision in to_score),
+            *to_deliver,
+            *((report, _REPORT_PRIORITY) for report in to_report),
+        ]
+        for item, priority in work:
+            self._hand_out_one(engine, item, priority, seen)
         self._handed_out = seen
 
-    def _hand_out_one(self, engine: WorkflowEngine, item: Work, seen: dict[str, float]) -> None:
+    def _hand_out_one(
+        self, engine: WorkflowEngine, item: Work, priority: int, seen: dict[str, float]
+    ) -> None:
         name = key_of(item)
         since = self._handed_out.get(name)
         if since is not None and time.monotonic() - since < _LOST_AFTER_SECONDS:
             seen[name] = since
             return
-        engine.hand_out(item)
+        engine.hand_out(item, priority)
         seen[name] = time.monotonic()
         if since is not None and engine.is_over(name):
             self._lost(item)

@@ -11,11 +11,12 @@ from skiagraph.settings.listener import ListenerSettings, Rule
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """How long a study may stay incomplete."""
+    """How long a study may stay incomplete. rank: place of the rule that says so; the first one counts."""
 
     quiet_period_seconds: float
     max_wait_seconds: float
-    expected_views: frozenset[str] = frozenset()
+    expected_views: frozenset[str] = frozenset()  # patterns
+    rank: int = 0
 
 
 def takes(rule: Rule, attributes: Mapping[str, str]) -> bool:
@@ -59,4 +60,11 @@ def timing(settings: ListenerSettings, rule: Rule | None) -> Timing:
         quiet_period_seconds=quiet or settings.quiet_period_seconds,
         max_wait_seconds=longest or settings.max_wait_seconds,
         expected_views=frozenset(rule.expected_views if rule else ()),
+        rank=len(settings.rules) if rule is None else settings.rules.index(rule),
     )
+
+
+def all_there(expected: Iterable[str], views: Iterable[str]) -> bool:
+    """Whether each expected pattern matches a View Position that has come."""
+    seen = [view.casefold() for view in views]
+    return all(any(fnmatchcase(view, pattern.casefold()) for view in seen) for pattern in expected)

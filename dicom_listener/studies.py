@@ -28,6 +28,16 @@ def show_study(settings: ListenerSettings, study_instance_uid: str) -> StudyHist
     return found
 
 
+def force(settings: ListenerSettings, study_instance_uid: str) -> int:
+    """Ask to wait no longer for further instances; returns the number of the request."""
+    return _ask(settings, RequestKind.FORCE, study_instance_uid)
+
+
+def proceed(settings: ListenerSettings, study_instance_uid: str) -> int:
+    """Ask to go on with what a rule holds; returns the number of the request."""
+    return _ask(settings, RequestKind.PROCEED, study_instance_uid)
+
+
 def retry(settings: ListenerSettings, study_instance_uid: str) -> int:
     """Ask for another try at what was given up, rejected or held; returns the number of the request."""
     return _ask(settings, RequestKind.RETRY, study_instance_uid)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
+from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 from pydicom.uid import generate_uid
 from sqlalchemy import Engine, create_engine, event, make_url
 
@@ -311,10 +311,9 @@ class WorkflowEngine(AbstractContextManager["WorkflowEngine"]):
     ) -> None:
         DBOS.destroy(workflow_completion_timeout_sec=int(self._settings.drain_seconds))
 
-    def hand_out(self, item: Work) -> str:
-        """Hand out one attempt; the same attempt again is the same workflow. Returns its id."""
-        key = key_of(item)
-        with SetWorkflowID(key):
+    def hand_out(self, item: Work, priority: int) -> None:
+        """Hand out one attempt, before those of a larger number; handed out again it is the same workflow."""
+        with SetWorkflowID(key_of(item)), SetEnqueueOptions(priority=priority):
             if isinstance(item, ReportDue):
                 DBOS.enqueue_workflow(
                     _REPORT_QUEUE, self._workflows.report_commitment, item.id, item.attempts
@@ -336,7 +335,6 @@ class WorkflowEngine(AbstractContextManager["WorkflowEngine"]):
                     item.revision,
                     item.attempts,
                 )
-        return key
 
     def forget(self, *, before: datetime) -> None:
         """Delete the records of attempts that ended before this: the ledger has their story."""

@@ -14,19 +14,20 @@ from dicom_listener.ledger.tables import deliveries, revisions
 
 def due_deliveries(
     connection: Connection, destination: str, *, at: datetime, longest_seconds: float, most: int
-) -> list[Delivery]:
-    """Deliveries to one destination to be attempted now; the clock as in `due`."""
+) -> list[tuple[Delivery, int]]:
+    """Deliveries to one destination to be attempted now, with their priority; order and clock as in `due`."""
     rows = connection.execute(
-        select(deliveries)
+        select(deliveries, revisions.c.priority)
+        .join(revisions)
         .where(
             deliveries.c.destination == destination,
             deliveries.c.state.in_([state.value for state in UNDELIVERED]),
             is_due(deliveries, at, longest_seconds),
         )
-        .order_by(deliveries.c.next_attempt_at)
+        .order_by(revisions.c.priority, deliveries.c.next_attempt_at)
         .limit(most)
     )
-    return [delivery_from(row._mapping) for row in rows]
+    return [(delivery_from(row._mapping), row.priority) for row in rows]
 
 
 def stranded(connection: Connection, destinations: Collection[str]) -> list[Delivery]:

@@ -14,6 +14,7 @@ class Trigger(StrEnum):
     MAX_WAIT = "max_wait"
     EXPECTED_VIEWS = "expected_views"
     REPLAY = "replay"
+    FORCED = "forced"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,8 @@ class ReportDue:
 
 
 class RequestKind(StrEnum):
+    FORCE = "force"
+    PROCEED = "proceed"
     RETRY = "retry"
     REPLAY = "replay"
     DISCARD = "discard"

@@ -66,6 +66,24 @@ def show(study: Uid, as_json: AsJson = False, config: Config = None) -> int:
 
 
 @app.command()
+def force(study: Uid, as_json: AsJson = False, config: Config = None) -> int:
+    """Wait no longer for further instances: score what is there."""
+    from dicom_listener.studies import force as ask
+
+    settings = _settings(config)
+    return _tell(settings, study, ask(settings, study), as_json)
+
+
+@app.command()
+def proceed(study: Uid, as_json: AsJson = False, config: Config = None) -> int:
+    """Go on with a study that a rule holds."""
+    from dicom_listener.studies import proceed as ask
+
+    settings = _settings(config)
+    return _tell(settings, study, ask(settings, study), as_json)
+
+
+@app.command()
 def retry(study: Uid, as_json: AsJson = False, config: Config = None) -> int:
     """Try again what was given up, rejected or held."""
     from dicom_listener.studies import retry as ask

@@ -60,7 +60,7 @@ class Rule(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
     when: dict[str, str] = Field(default_factory=dict)
     drop: bool = False  # keep the instances, make no result
-    hold: bool = False  # wait for `skiagraph studies retry`
+    hold: bool = False  # wait for `skiagraph studies proceed`
     gate: bool = True  # false: score even what is not a hand; the report says so. For phantoms only
     model: str | None = None
     operating_point: str | None = None
@@ -70,7 +70,7 @@ class Rule(Section):
     max_wait_seconds: Seconds | None = None
     expected_views: tuple[
         str, ...
-    ] = ()  # View Position values; the study is complete once they are all there
+    ] = ()  # patterns of View Position; the study is complete once each has come
 
     @model_validator(mode="after")
     def _one_answer(self) -> Self:

@@ -90,6 +90,20 @@ def test_hostile_uids_are_no_uids(hostile: str) -> None:
     assert not is_uid(hostile)
 
 
+def test_each_expected_pattern_needs_a_view() -> None:
+    assert routing.all_there(["PA", "*O", "L*"], ["pa", "LLO", "LL"])
+    assert not routing.all_there(["PA", "*O"], ["PA", "LL", ""])
+
+
+def test_timing_of_the_first_rule_in_order_counts_whatever_comes_first() -> None:
+    configured = settings(rules=[{"name": "hands", "expected_views": ["PA"]}])
+    for order in (configured.rules[0], None), (None, configured.rules[0]):
+        assembly = Assembly(Clock())
+        for rule in order:
+            assembly.arrived("1.2", routing.timing(configured, rule), ["PA"])
+        assert [trigger for _, trigger in assembly.take_complete()] == [Trigger.EXPECTED_VIEWS]
+
+
 class Clock:
     now = 1000.0
 

@@ -147,9 +147,11 @@ def test_held_study_goes_on_when_somebody_says_so(house: House) -> None:
     study = instance.StudyInstanceUID
     send(house.node.port, [instance], calling="WARD")
     house.wait(study, "held")
-    request = studies.retry(house.node.settings, study)
+    request = studies.proceed(house.node.settings, study)
     house.wait(study, "delivered")
     assert studies.outcome(house.node.settings, request) == "scoring"
+    again = studies.proceed(house.node.settings, study)
+    until(lambda: studies.outcome(house.node.settings, again) == "refused: revision 1 is delivered, not held")
 
 
 def test_replay_with_another_model_amends(house: House) -> None:

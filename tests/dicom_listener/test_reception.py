@@ -109,19 +109,38 @@ def test_every_ae_title_of_ours_answers_and_rules_tell_them_apart(tmp_path: Path
         until(lambda: studies.list_studies(node.settings, state="dropped"))
 
 
-def test_study_with_all_its_expected_views_waits_no_longer(tmp_path: Path, service: FakeService) -> None:
-    rules = [{"name": "hands", "when": {"Modality": "DX"}, "expected_views": ["PA", "LL"]}]
-    with NodeProcess(
-        tmp_path, service_url=service.url, rules=rules, quiet_period_seconds=120, max_wait_seconds=240
-    ) as node:
-        study = generate_uid()
-        send(node.port, [radiograph(study, ViewPosition="PA")])
-        time.sleep(0.5)
-        assert [one.state for one in studies.list_studies(node.settings)] == ["receiving"]
-        send(node.port, [radiograph(study, ViewPosition="LL")])
-        until(lambda: studies.list_studies(node.settings, state="delivered"))
-        (revision,) = studies.show_study(node.settings, study).revisions
-        assert revision.revision.trigger == "expected_views"
+def test_expected_views_and_force_end_the_waiting_and_urgent_studies_come_first(
+    tmp_path: Path,
+) -> None:
+    rules = [
+        {"name": "stat", "when": {"PatientID": "STAT*"}, "priority": 1},
+        {"name": "hands", "when": {"ViewPosition": "PA"}, "expected_views": ["PA", "*O", "L*"]},
+    ]
+    with FakeService(tmp_path / "service") as service:
+        service.behave(delay_seconds=1.0)
+        with NodeProcess(
+            tmp_path,
+            service_url=service.url,
+            rules=rules,
+            scoring_concurrency=1,
+            quiet_period_seconds=120,
+            max_wait_seconds=240,
+        ) as node:
+            hand, other, urgent = generate_uid(), generate_uid(), generate_uid()
+            views = [radiograph(hand, ViewPosition=view) for view in ("LL", "LLO", "PA")]
+            send(node.port, [*views[:2], radiograph(other), radiograph(urgent, PatientID="STAT-1")])
+            time.sleep(0.5)
+            assert {one.state for one in studies.list_studies(node.settings)} == {"receiving"}
+            send(node.port, views[2:])
+            until(lambda: studies.list_studies(node.settings, state="ready"))  # the service is busy with it
+            requests = [studies.force(node.settings, study) for study in (other, urgent)]
+            until(lambda: len(service.answers()) == 3)
+            assert [one["study_instance_uid"] for one in service.answers()] == [hand, urgent, other]
+            assert [studies.outcome(node.settings, one) for one in requests] == ["revision 1"] * 2
+            (revision,) = studies.show_study(node.settings, hand).revisions
+            assert revision.revision.trigger == "expected_views"
+            again = studies.force(node.settings, other)
+            until(lambda: studies.outcome(node.settings, again) == "nothing is open")
 
 
 @pytest.mark.debian("storescu")

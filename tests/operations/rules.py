@@ -44,7 +44,7 @@ def panel_queries() -> list[tuple[str, str]]:
 
 
 def hurried(text: str, *, factor: float, outbox_factor: float) -> str:
-    """The same rules in less time: every `for` in minutes divided by one factor, the outbox's age by the other.
+    """The same rules in less time: each `for` in minutes by one factor, the outbox's age by the other.
 
     What waits for an hour is left alone: the certificates of a test end in days, and that is no alarm.
     """
