@@ -80,14 +80,17 @@ def _moved(picture: ByteArray, *, shift: float = 0.0, degrees: float = 0.0) -> B
     return np.asarray(moved, np.uint8)
 
 
-def _levels(picture: ByteArray, *, factor: float) -> ByteArray:
-    return np.asarray(np.clip(np.rint(picture * factor), 0, 255), np.uint8)
+def _levels(picture: ByteArray, *, factor: float, around: float = 0.0) -> ByteArray:
+    """Brighter or darker; around mid-grey: more or less contrast."""
+    return np.asarray(np.clip(np.rint((picture - around) * factor + around), 0, 255), np.uint8)
 
 
 _CHANGES: Mapping[str, Callable[[ByteArray], ByteArray]] = {
     "JPEG quality 90": _jpeg,
     "2 % brighter": lambda picture: _levels(picture, factor=1.02),
     "2 % darker": lambda picture: _levels(picture, factor=0.98),
+    "2 % more contrast": lambda picture: _levels(picture, factor=1.02, around=127.5),
+    "2 % less contrast": lambda picture: _levels(picture, factor=0.98, around=127.5),
     "shifted by 5 px": lambda picture: _moved(picture, shift=5),
     "turned by 3°": lambda picture: _moved(picture, degrees=3),
     "inverted": lambda picture: np.asarray(255 - picture, np.uint8),
