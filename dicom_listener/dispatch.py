@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy.exc import DBAPIError
@@ -12,7 +13,7 @@ from dicom_listener.assembly import Assembly
 from dicom_listener.errors import ImpossibleTransitionError, UnreadableInstanceError
 from dicom_listener.ledger import arrivals, commitments, inbox, journal, outbox, revisions
 from dicom_listener.ledger.connection import Database
-from dicom_listener.ledger.records import Delivery, Request, RequestKind, Revision, Route, Trigger
+from dicom_listener.ledger.records import Delivery, Request, RequestKind, Revision, Trigger
 from dicom_listener.ledger.states import RevisionEvent, RevisionState
 from dicom_listener.routing import route, rule_for, timing
 from dicom_listener.spool import Spool
@@ -51,7 +52,7 @@ class Dispatcher:
             left = arrivals.open_studies(connection)
         for study in left:
             seen = self._attributes(study)
-            rule = rule_for(self._settings.rules, seen)
+            rule = rule_for(self._settings.rules_in_order, seen)
             views = [one.get("ViewPosition", "") for one in seen]
             self._assembly.arrived(study, timing(self._settings, rule), views)
         if left:
@@ -85,17 +86,9 @@ class Dispatcher:
                 self._assembly.put_back(study)
 
     def _cut(self, study: str, trigger: Trigger, model: str | None = None) -> Revision | None:
-        chosen = route(self._settings, rule_for(self._settings.rules, self._attributes(study)))
+        chosen = route(self._settings, rule_for(self._settings.rules_in_order, self._attributes(study)))
         if model is not None:
-            chosen = Route(
-                state=RevisionState.READY,
-                rule=chosen.rule,
-                gate=chosen.gate,
-                model=model,
-                operating_point=chosen.operating_point,
-                priority=chosen.priority,
-                destinations=chosen.destinations,
-            )
+            chosen = replace(chosen, state=RevisionState.READY, model=model)
         with self._database.write() as connection:
             revision = arrivals.cut(connection, study, trigger=trigger, route=chosen, at=journal.now())
         if revision is not None:
@@ -112,7 +105,7 @@ class Dispatcher:
 
     def _attributes(self, study: str) -> list[dict[str, str]]:
         """What the rules look at, per instance, from the spool; nothing where there are no rules."""
-        if not self._settings.rules:
+        if not self._settings.rules_in_order:
             return []
         with self._database.read() as connection:
             instances = arrivals.instances_of(connection, study)

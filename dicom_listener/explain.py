@@ -10,16 +10,17 @@ from dicom_listener.errors import UnreadableInstanceError
 from dicom_listener.headers import Headers
 from dicom_listener.ledger.records import Route
 from dicom_listener.routing import route, rule_for, takes
-from skiagraph.settings.listener import ListenerSettings, Rule
+from skiagraph.settings.listener import ListenerSettings
+from skiagraph.settings.rules import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuleVerdict:
-    """One rule, tried on a study. unmatched: keyword to the pattern that no instance matches."""
+    """One rule, tried on a study. unmatched: keyword to the patterns that no instance matches."""
 
     rule: str
     taken: bool
-    unmatched: dict[str, str]
+    unmatched: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,21 +66,21 @@ def _explained(
 ) -> Explanation:
     ignored = {one.sop_instance_uid: why for one in found if (why := admission.ignored(one)) is not None}
     seen = [one.attributes | association for one in found if one.sop_instance_uid not in ignored]
-    taken = rule_for(settings.rules, seen)
+    taken = rule_for(settings.rules_in_order, seen)
     return Explanation(
         study_instance_uid=study,
         instances=len(found),
         ignored=ignored,
         rule=taken.name if taken else None,
-        verdicts=tuple(_tried(rule, seen) for rule in settings.rules),
+        verdicts=tuple(_tried(rule, seen) for rule in settings.rules_in_order),
         route=route(settings, taken),
     )
 
 
 def _tried(rule: Rule, seen: list[dict[str, str]]) -> RuleVerdict:
     alone = {
-        keyword: rule.model_copy(update={"when": {keyword: pattern}})
-        for keyword, pattern in rule.when.items()
+        keyword: rule.model_copy(update={"when": {keyword: patterns}})
+        for keyword, patterns in rule.when.items()
     }
     return RuleVerdict(
         rule=rule.name,

@@ -312,7 +312,7 @@ class Reception(AbstractContextManager["Reception"]):
         metrics.late_instances_total.inc(late)
         if arrival.ignored is None:
             attributes = {**found.attributes, "CallingAETitle": calling, "CalledAETitle": called}
-            rule = rule_for(self._settings.rules, [attributes])
+            rule = rule_for(self._settings.rules_in_order, [attributes])
             self._assembly.arrived(
                 found.study_instance_uid,
                 timing(self._settings, rule),

@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 
 from dicom_listener.ledger.records import Route
 from dicom_listener.ledger.states import RevisionState
-from skiagraph.settings.listener import ListenerSettings, Rule
+from skiagraph.settings.listener import ListenerSettings
+from skiagraph.settings.rules import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +21,10 @@ class Timing:
 
 
 def takes(rule: Rule, attributes: Mapping[str, str]) -> bool:
-    """Whether a rule takes an instance: every pattern matches; an absent attribute is the empty text."""
+    """Whether a rule takes an instance: every keyword matches; an absent attribute is the empty text."""
     return all(
-        fnmatchcase(attributes.get(keyword, "").casefold(), pattern.casefold())
-        for keyword, pattern in rule.when.items()
+        any(fnmatchcase(attributes.get(keyword, "").casefold(), pattern.casefold()) for pattern in patterns)
+        for keyword, patterns in rule.when.items()
     )
 
 
@@ -45,6 +46,7 @@ def route(settings: ListenerSettings, rule: Rule | None) -> Route:
         if rule.hold
         else RevisionState.READY,
         rule=rule.name,
+        reason=rule.reason,
         gate=rule.gate,
         model=rule.model,
         operating_point=rule.operating_point,
@@ -54,13 +56,14 @@ def route(settings: ListenerSettings, rule: Rule | None) -> Route:
 
 
 def timing(settings: ListenerSettings, rule: Rule | None) -> Timing:
+    order = settings.rules_in_order
     quiet = settings.quiet_period_seconds if rule is None else rule.quiet_period_seconds
     longest = settings.max_wait_seconds if rule is None else rule.max_wait_seconds
     return Timing(
         quiet_period_seconds=quiet or settings.quiet_period_seconds,
         max_wait_seconds=longest or settings.max_wait_seconds,
         expected_views=frozenset(rule.expected_views if rule else ()),
-        rank=len(settings.rules) if rule is None else settings.rules.index(rule),
+        rank=len(order) if rule is None else order.index(rule),
     )
 
 

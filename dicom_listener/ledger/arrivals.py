@@ -129,7 +129,7 @@ def cut(
         "faults": 0,
         "retry_since": at,
         "next_attempt_at": at,
-        "error": None,
+        "error": None if route.state is RevisionState.READY else route.reason,
         "finished_at": at if route.state is RevisionState.DROPPED else None,
     }
     connection.execute(insert(revisions).values(**values))

@@ -49,6 +49,7 @@ class Route:
 
     state: RevisionState = RevisionState.READY
     rule: str | None = None
+    reason: str | None = None  # of the rule, for what it drops or holds
     gate: bool = True
     model: str | None = None
     operating_point: str | None = None

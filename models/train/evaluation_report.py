@@ -134,7 +134,8 @@ def _costs(manifests: Mapping[str, Manifest]) -> str:
     return (
         "## Cost and steadiness of each package\n\nMilliseconds: median per radiograph on two CPU threads, "
         "as measured by this command on the machine it ran on. Steadiness: the worst of JPEG quality 90, "
-        "±2 % brightness and contrast, 5 px shift, 3° turn and inversion; one seed each.\n\n" + table(header, rows)
+        "±2 % brightness and contrast, 5 px shift, 3° turn and inversion; one seed each.\n\n"
+        + table(header, rows)
     )
 
 

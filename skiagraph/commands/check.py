@@ -62,7 +62,9 @@ def _sentences(study: "Explanation") -> list[str]:
     lines.append(f"  model {route.model or 'default'}, gate {'on' if route.gate else 'off'}")
     lines.append(f"  to {', '.join(route.destinations) or 'nowhere'}, priority {route.priority}")
     for verdict in study.verdicts:
-        why = ", ".join(f"no instance has {key} {pattern}" for key, pattern in verdict.unmatched.items())
+        why = ", ".join(
+            f"no instance has {key} {' or '.join(patterns)}" for key, patterns in verdict.unmatched.items()
+        )
         lines.append(f"  rule {verdict.rule}: {'takes it' if verdict.taken else why or 'comes too late'}")
     lines += [f"  {uid} is kept and not scored: {why}" for uid, why in study.ignored.items()]
     return lines

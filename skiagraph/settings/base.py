@@ -1,6 +1,10 @@
 """What every section of the settings shares: frozen, closed, documented."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):

@@ -1,11 +1,13 @@
 """Section `listener`: the DICOM node."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from skiagraph.settings.base import Section
+from skiagraph.settings.base import Seconds, Section
+from skiagraph.settings.rules import SHIPPED_RULES, Rule, ShippedRules
 from skiagraph.settings.tls import TlsClient, TlsFiles
 
 AeTitle = Annotated[
@@ -18,7 +20,6 @@ AeTitle = Annotated[
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
 PortOrAny = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
 UidText = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
 
 MEBIBYTE = 1024 * 1024
@@ -50,35 +51,6 @@ class Peer(Section):
     tls: TlsClient | None = None  # of that port
 
 
-class Rule(Section):
-    """What to do with the studies it takes; the first rule that takes an instance of a study decides.
-
-    when: DICOM keyword (or CallingAETitle, CalledAETitle) to a pattern in shell style (`*`, `?`, `[…]`),
-    compared without case; all of them must match, and an empty `when` takes every study.
-    """
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
-    when: dict[str, str] = Field(default_factory=dict)
-    drop: bool = False  # keep the instances, make no result
-    hold: bool = False  # wait for `skiagraph studies proceed`
-    gate: bool = True  # false: score even what is not a hand; the report says so. For phantoms only
-    model: str | None = None
-    operating_point: str | None = None
-    priority: Annotated[int, Field(ge=1, le=9)] = 5  # 1 is scored first
-    destinations: tuple[str, ...] | None = None  # names; none given means all
-    quiet_period_seconds: Seconds | None = None
-    max_wait_seconds: Seconds | None = None
-    expected_views: tuple[
-        str, ...
-    ] = ()  # patterns of View Position; the study is complete once each has come
-
-    @model_validator(mode="after")
-    def _one_answer(self) -> Self:
-        if self.drop and self.hold:
-            raise ValueError(f"rule {self.name} says both drop and hold: choose one")
-        return self
-
-
 class RetrySettings(Section):
     """How long and how often a study is scored, and a result is sent, again."""
 
@@ -107,6 +79,7 @@ class ListenerSettings(Section):
     max_wait_seconds: Seconds = 300.0
     destinations: tuple[Destination, ...] = ()
     rules: tuple[Rule, ...] = ()
+    shipped_rules: tuple[ShippedRules, ...] = ()  # tried after them
     retry: RetrySettings = RetrySettings()
     # Reception. No peers: everybody may send.
     peers: tuple[Peer, ...] = ()
@@ -144,3 +117,8 @@ class ListenerSettings(Section):
         if self.max_wait_seconds < self.quiet_period_seconds:
             raise ValueError("max_wait_seconds is shorter than quiet_period_seconds: make it longer")
         return self
+
+    @cached_property
+    def rules_in_order(self) -> tuple[Rule, ...]:
+        """The site's own and then the shipped ones: the first that takes a study decides."""
+        return (*self.rules, *(rule for name in self.shipped_rules for rule in SHIPPED_RULES[name]))

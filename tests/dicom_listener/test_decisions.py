@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from pydantic import ValidationError
 
 from dicom_listener import admission, delivery, retry, routing
 from dicom_listener.admission import Reason
@@ -25,6 +26,7 @@ from dicom_listener.ledger.states import (
 )
 from dicom_listener.routing import Timing
 from service.contract import IMPLEMENTATION_CLASS_UID
+from skiagraph.phantom import PhantomKind, as_dicom, draw
 from skiagraph.settings.listener import ListenerSettings, RetrySettings
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -147,6 +149,29 @@ def test_first_rule_that_takes_an_instance_decides() -> None:
     assert routing.route(configured, ward).state is RevisionState.HELD
     assert routing.route(configured, ward).destinations == ()
     assert routing.rule_for(configured.rules, [{"Modality": "DX"}]) is None
+
+
+def test_shipped_rules_come_after_those_of_the_site() -> None:
+    configured = settings(
+        rules=[{"name": "children", "when": {"PatientAge": ["00?Y", "01?Y"]}, "priority": 1}],
+        shipped_rules=["phantoms", "test-patients"],
+    )
+
+    def rule(**attributes: str) -> str | None:
+        taken = routing.rule_for(configured.rules_in_order, [attributes])
+        return taken.name if taken else None
+
+    drawn = as_dicom(draw(PhantomKind.PLAIN, seed=1, width=64, height=80))
+    assert rule(QualityControlSubject=drawn.QualityControlSubject) == "phantoms-1"
+    assert rule(PatientName=str(drawn.PatientName)) == "phantoms-3"
+    assert rule(PatientName="TEST^ANNA") == "test-patients-1"
+    assert rule(PatientName="Testa^Anna", PatientAge="014Y", QualityControlSubject="NO") == "children"
+    assert rule(PatientName="Testa^Anna", PatientAge="040Y") is None
+    phantom = routing.route(configured, configured.rules_in_order[1])
+    assert phantom.state is RevisionState.DROPPED
+    assert phantom.reason == "a quality control phantom, not a patient"
+    with pytest.raises(ValidationError, match="phantoms"):
+        settings(shipped_rules=["phantom"])
 
 
 @given(some.integers(0, 200), some.integers(0, 2**32))

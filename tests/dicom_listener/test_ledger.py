@@ -157,7 +157,7 @@ def test_explanation_names_the_rule_and_what_did_not_match(tmp_path: Path) -> No
     (found,), (unreadable,) = explain(settings, sorted(tmp_path.glob("*.dcm")))
     assert (found.study_instance_uid, found.rule, found.route.state) == (STUDY, "rest", RevisionState.DROPPED)
     assert [(one.rule, one.taken, one.unmatched) for one in found.verdicts] == [
-        ("phantom", False, {"PatientID": "PHANTOM*"}),
+        ("phantom", False, {"PatientID": ("PHANTOM*",)}),
         ("rest", True, {}),
     ]
     assert unreadable.path.name == "b.dcm"

@@ -28,7 +28,12 @@ class House:
             peers=[{"ae_title": "MODALITY"}, {"ae_title": "WARD"}],
             rules=[
                 {"name": "phantom", "when": {"PatientID": "PHANTOM*"}, "gate": False, "model": "other"},
-                {"name": "drop-knees", "when": {"BodyPartExamined": "knee"}, "drop": True},
+                {
+                    "name": "drop-knees",
+                    "when": {"BodyPartExamined": "knee"},
+                    "drop": True,
+                    "reason": "not for us",
+                },
                 {"name": "hold-ward", "when": {"CallingAETitle": "WARD"}, "hold": True},
             ],
         ).start()
@@ -138,7 +143,7 @@ def test_dropped_study_is_kept_and_not_scored(house: House) -> None:
     instance = radiograph(BodyPartExamined="KNEE")
     before = len(house.service.answers())
     send(house.node.port, [instance])
-    house.wait(instance.StudyInstanceUID, "dropped")
+    assert house.wait(instance.StudyInstanceUID, "dropped").error == "not for us"
     assert len(house.service.answers()) == before
 
 
