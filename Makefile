@@ -4,7 +4,6 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 FILES  ?=
 KILLS  ?= 100
-STUDIES ?= 200
 APT    := apt-get install -y git make python3-venv
 SOURCES := models runners service dicom_listener skiagraph bench tests
 PYTEST := $(BIN)/python -m pytest
@@ -14,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help setup setup-dev demo test lint format bench bench-inference bench-intake ledger fuzz chaos drain soak test-gpu lock policy monitoring schemathesis bench-http evaluation ablation
+.PHONY: help setup setup-dev demo test lint format bench bench-inference bench-intake ledger plans fuzz chaos drain soak test-gpu lock policy monitoring schemathesis bench-http evaluation ablation
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -75,11 +74,14 @@ bench-intake: $(VENV)/.dev  ## MB/s received, beside storescp and Orthanc; QUICK
 ledger: $(VENV)/.dev  ## 100,000 studies in the ledger beside 1,000; QUICK=1 for 10,000
 	$(BIN)/python -m bench.ledger $(if $(QUICK),--quick)
 
-fuzz: $(VENV)/.dev  ## 10,000 unfriendly connections
-	SKIAGRAPH_FUZZ_CASES=10000 $(PYTEST) -s --timeout=0 tests/dicom_listener/test_unfriendly.py
+plans: $(VENV)/.dev  ## TensorRT-RTX plans of every package for every listed GPU, without a GPU
+	$(PYTEST) --timeout=0 tests/runners/engines/test_plan_builder.py tests/runners/engines/test_plan_command.py
+
+fuzz: $(VENV)/.dev  ## 10,000 unfriendly connections, or CASES
+	SKIAGRAPH_FUZZ_CASES=$(or $(CASES),10000) $(PYTEST) -s --timeout=0 tests/dicom_listener/test_unfriendly.py
 
 chaos: $(VENV)/.dev  ## 200 studies through every trouble, and kill -9 at every stage, many times
-	SKIAGRAPH_CHAOS_STUDIES=$(STUDIES) SKIAGRAPH_CHAOS_KILLS=$(KILLS) $(PYTEST) -s --timeout=0 tests/chaos
+	SKIAGRAPH_CHAOS_STUDIES=$(or $(STUDIES),200) SKIAGRAPH_CHAOS_KILLS=$(KILLS) $(PYTEST) -s --timeout=0 tests/chaos
 
 schemathesis: $(VENV)/.dev  ## 2,000 and more requests that the OpenAPI description allows or forbids
 	SKIAGRAPH_SCHEMATHESIS_CASES=$(or $(CASES),2000) $(PYTEST) --timeout=0 tests/service/test_schemathesis.py
@@ -87,8 +89,8 @@ schemathesis: $(VENV)/.dev  ## 2,000 and more requests that the OpenAPI descript
 bench-http: $(VENV)/.dev  ## what HTTP costs above the runners; REQUESTS=10000: whether memory stays flat
 	$(BIN)/python -m bench.http --requests $(or $(REQUESTS),0)
 
-drain: $(VENV)/.dev  ## 500 results wait for a dead PACS and drain when it is back
-	SKIAGRAPH_DRAIN_STUDIES=500 $(PYTEST) -s --timeout=0 tests/dicom_listener/test_drain.py
+drain: $(VENV)/.dev  ## 500 results, or STUDIES, wait for a dead PACS and drain when it is back
+	SKIAGRAPH_DRAIN_STUDIES=$(or $(STUDIES),500) $(PYTEST) -s --timeout=0 tests/dicom_listener/test_drain.py
 
 evaluation: $(VENV)/.dev  ## every package on the validation radiographs: docs/evaluation.md
 	$(BIN)/skiagraph models evaluate

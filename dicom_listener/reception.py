@@ -342,7 +342,7 @@ class Reception(AbstractContextManager["Reception"]):
         ).inc()
 
 
-class _Refused(Exception):  # noqa: N818  carries an answer out of a handler
+class _Refused(Exception):
     def __init__(self, refusal: StoreRefusal) -> None:
         super().__init__(refusal.text)
         self.refusal = refusal

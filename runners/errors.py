@@ -11,5 +11,5 @@ class RunnerError(Exception):
     """Base of what this room raises."""
 
 
-class RunnerFault(RunnerError):  # noqa: N818  a fault, by our own vocabulary
+class RunnerFault(RunnerError):
     """The text names what is broken and how to repair it."""

@@ -41,11 +41,11 @@ class TransientServiceError(ServiceError):
         self.retry_after_seconds = retry_after_seconds
 
 
-class RejectedByService(ServiceError):  # noqa: N818  a rejection, by our own vocabulary
+class RejectedByService(ServiceError):
     """The request itself is at fault; `problem.code` says why."""
 
 
-class ServiceFault(ServiceError):  # noqa: N818  a fault, by our own vocabulary
+class ServiceFault(ServiceError):
     """Asking again does not help until somebody repairs something."""
 
 

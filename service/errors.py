@@ -41,17 +41,17 @@ class ProblemError(Exception):
         )
 
 
-class Rejected(ProblemError):  # noqa: N818  the words of our error kinds
+class Rejected(ProblemError):
     """Sending it again does not help."""
 
 
-class TryLater(ProblemError):  # noqa: N818
+class TryLater(ProblemError):
     """Sending it again may help, after the seconds of Retry-After."""
 
 
-class Fault(ProblemError):  # noqa: N818
+class Fault(ProblemError):
     """Somebody has to repair something."""
 
 
-class ServingEnded(Exception):  # noqa: N818
+class ServingEnded(Exception):
     """The workers ended, or never started, and nobody had asked for it."""

@@ -5,7 +5,7 @@ Exception
 """
 
 
-class ReportFault(Exception):  # noqa: N818 - a Fault, one of the four kinds of error
+class ReportFault(Exception):
     """An object that failed the check before the wire; `faults` says what is wrong with it, free of PHI."""
 
     def __init__(self, kind: str, faults: tuple[str, ...]) -> None:

@@ -73,7 +73,7 @@ def test_whitening_makes_unit_variance() -> None:
 
 @export_warnings
 def test_it_resumes_exactly_and_exports_what_it_trained(data: Path, normals: Inputs, tmp_path: Path) -> None:
-    class Killed(Exception):  # noqa: N818 - it stands for a signal
+    class Killed(Exception):
         pass
 
     def kill(step: int, _: dict[str, float]) -> None:

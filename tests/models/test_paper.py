@@ -58,7 +58,7 @@ def weights(folder: Path, name: str) -> Tensor:
 def test_resuming_gives_the_weights_of_not_stopping(name: str, normals: Inputs, tmp_path: Path) -> None:
     """Stopped between two checkpoints, as a killed process is: the step since the last one is repeated."""
 
-    class Killed(Exception):  # noqa: N818 - it stands for a signal
+    class Killed(Exception):
         pass
 
     losses: list[float] = []

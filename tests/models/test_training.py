@@ -72,7 +72,7 @@ def weights(run: Path, config: RunConfig = TINY) -> torch.Tensor:
 def test_resuming_gives_the_weights_of_not_stopping(data: Path, run: Path, tmp_path: Path) -> None:
     """Stopped between two checkpoints, as a killed process is: the steps since the last one are repeated."""
 
-    class Killed(Exception):  # noqa: N818 - it stands for a signal
+    class Killed(Exception):
         pass
 
     def kill(step: int, _: dict[str, float]) -> None:
