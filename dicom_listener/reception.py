@@ -74,7 +74,7 @@ class Reception(AbstractContextManager["Reception"]):
         tempfile.tempdir = str(self._spool.incoming)
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"  # it would format every PDU for a log that nobody reads
-        for part in ("dul", "dimse", "association"):  # a stack trace for every bad PDU; ours is a line
+        for part in ("dul", "fsm", "dimse", "association", "utils"):  # a stack trace for every bad PDU
             logging.getLogger(f"pynetdicom.{part}").setLevel(logging.CRITICAL)
         settings = self._settings
         self.port = self._listen("listener.port", settings.port, None)
