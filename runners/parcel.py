@@ -16,17 +16,26 @@ class Parcel(Generic[_Content]):
 
 
 class PackedTensor:
-    """What the network is shown, (2, S, S) float32 grey and mask 0/1: the mask in bits, half of the bytes."""
+    """What the network is shown, (2, S, S) float32 grey and mask 0/1: where it is black, a bit for each cell.
+
+    Most of a square is black, and the mask is bits: a fifth of the bytes or so.
+    """
 
     def __init__(self, tensor: "FloatArray") -> None:
         import numpy as np  # here and not above: the supervisor imports this module too
 
-        self._grey = tensor[0]
-        self._mask = np.packbits(tensor[1] > 0)
+        grey, mask = tensor
+        lit = grey != 0
+        self._side = len(grey)
+        self._lit, self._mask = np.packbits(lit), np.packbits(mask > 0)
+        self._grey = grey[lit]
 
     def unpack(self) -> "FloatArray":
         """Every value as it was."""
         import numpy as np
 
-        mask = np.unpackbits(self._mask, count=self._grey.size).reshape(self._grey.shape)
-        return np.stack([self._grey, mask.astype(np.float32)])
+        lit, mask = (np.unpackbits(bits, count=self._side**2) for bits in (self._lit, self._mask))
+        tensor = np.zeros((2, self._side**2), np.float32)
+        tensor[0, lit.view(bool)] = self._grey
+        tensor[1] = mask
+        return tensor.reshape(2, self._side, self._side)
