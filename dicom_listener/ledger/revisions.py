@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, Table, insert, or_, select, update
 
 from dicom_listener.errors import ImpossibleTransitionError
 from dicom_listener.ledger import journal
+from dicom_listener.ledger.purge import PURGED
 from dicom_listener.ledger.records import Delivery, OutgoingObject, Revision
 from dicom_listener.ledger.states import UNDELIVERED, DeliveryState, RevisionEvent, RevisionState, after
-from dicom_listener.ledger.tables import deliveries, objects, revisions
+from dicom_listener.ledger.tables import deliveries, instances, objects, revisions
 from skiagraph import log
 
 _log = log.get(__name__)
@@ -106,20 +107,25 @@ def due(connection: Connection, *, at: datetime, longest_seconds: float, most: i
 
 
 def predecessor(connection: Connection, study_instance_uid: str, revision: int) -> OutgoingObject | None:
-    """The report of the last earlier revision that a destination has or will get."""
+    """The report of the last earlier revision that a destination has or will get.
+
+    None when the instances of that one have left the spool: what is made of later ones replaces nothing.
+    """
     sent = connection.execute(
-        select(func.max(revisions.c.revision)).where(
+        select(revisions.c.revision, instances.c.ignored)
+        .join(instances, instances.c.id == revisions.c.last_instance_id)
+        .where(
             revisions.c.study_instance_uid == study_instance_uid,
             revisions.c.revision < revision,
             revisions.c.state.in_([RevisionState.SCORED.value, RevisionState.DELIVERED.value]),
         )
-    ).scalar()
-    if sent is None:
+        .order_by(revisions.c.revision.desc())
+        .limit(1)
+    ).first()
+    if sent is None or sent.ignored == PURGED:
         return None
-    reports = [
-        made for made in objects_of(connection, study_instance_uid, sent) if made.kind == "structured_report"
-    ]
-    return reports[0] if reports else None
+    made = objects_of(connection, study_instance_uid, sent.revision)
+    return next((one for one in made if one.kind == "structured_report"), None)
 
 
 def objects_of(connection: Connection, study_instance_uid: str, revision: int) -> list[OutgoingObject]:

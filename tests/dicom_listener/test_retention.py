@@ -91,7 +91,7 @@ class House:
         path = self.spool.keep_result(study, revision, "1.5.dcm", bytes(SIZE))
         return OutgoingObject(
             position=0,
-            kind="heatmap",
+            kind="structured_report",
             series_instance_uid="1.8",
             sop_class_uid="1.7",
             sop_instance_uid="1.5",
@@ -167,6 +167,15 @@ def test_late_instance_of_a_study_that_has_left_is_scored_alone(house: House) ->
     assert late.is_file()
     with house.database.read() as connection:
         assert [one.sop_instance_uid for one in arrivals.instances_of(connection, "1.1")] == ["1.1.2"]
+    house.cut("1.1", RevisionState.DELIVERED)
+    house.receive("1.1", "1.1.3")
+    house.cut("1.1", RevisionState.READY)
+    with house.database.read() as connection:
+        # The first report is the only one of what has left: the second stands beside it, the third replaces that.
+        assert [revisions.predecessor(connection, "1.1", number) is None for number in (2, 3)] == [
+            True,
+            False,
+        ]
 
 
 def test_sweep_takes_what_stays_unknown_and_leaves_what_becomes_known(house: House) -> None:
