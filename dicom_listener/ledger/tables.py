@@ -51,7 +51,7 @@ studies = Table(
     Column("revision", Integer, nullable=False),  # the latest; 0 before the first
     Column("purged_at", UtcDateTime),
     Index(
-        "ix_studies_open", "study_instance_uid", sqlite_where=text("open = 1"), postgresql_where=text("open")
+        "ix_studies_open", "last_received_at", sqlite_where=text("open = 1"), postgresql_where=text("open")
     ),
 )
 
