@@ -154,6 +154,7 @@ def run(sizes: tuple[int, int], turns: int, work: Path) -> None:
         times["start-up"].append(tuple(_starts(folder) for folder in folders))
     with ExitStack() as stack:
         nodes = [stack.enter_context(ours(folder)) for folder in folders]
+        http = stack.enter_context(httpx.Client())
         for _ in range(turns):
             times[f"reception of {_INSTANCES}"].append(tuple(_receives(node, work) for node in nodes))
             for state in (None, "receiving", "dead_letter", "delivered"):
@@ -161,7 +162,7 @@ def run(sizes: tuple[int, int], turns: int, work: Path) -> None:
                 times[name].append(
                     tuple(_seconds(command.list_studies, one, state=state) for one in settings)
                 )
-            times["scrape"].append(tuple(_seconds(httpx.get, node.metrics) for node in nodes))
+            times["scrape"].append(tuple(_seconds(http.get, node.metrics) for node in nodes))
     print(f"{'':34}" + "".join(f"{size:>12}" for size in sizes) + "       ratio")
     for name, turns_of in times.items():
         small, large = (median(column) for column in zip(*turns_of, strict=True))

@@ -99,15 +99,16 @@ class Load:
 
 
 def _scrape(ports: dict[str, int], seconds: float) -> dict[str, list[float]]:
-    """Seconds of each scrape, the halves taking turns."""
+    """Seconds of each scrape, the halves taking turns; connections last, as Prometheus' do."""
     taken: dict[str, list[float]] = {name: [] for name in ports}
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for name, port in ports.items():
-            begin = time.perf_counter()
-            httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).raise_for_status()
-            taken[name].append(time.perf_counter() - begin)
-        time.sleep(PAUSE_SECONDS)
+    with httpx.Client(timeout=10) as http:
+        while time.monotonic() < end:
+            for name, port in ports.items():
+                begin = time.perf_counter()
+                http.get(f"http://127.0.0.1:{port}/metrics").raise_for_status()
+                taken[name].append(time.perf_counter() - begin)
+            time.sleep(PAUSE_SECONDS)
     return taken
 
 

@@ -45,8 +45,8 @@ was tuned on these radiographs.
 SEEDS = """\
 ## Seeds of the default
 
-The shipped package is seed 1. The same recipe, trained again from other seeds without a look at anything in between,
-three runs in all: how far they differ is what one run cannot say.
+The shipped package is seed 1. The same recipe, trained again from other seeds without a look at anything in
+between, three runs in all: how far they differ is what one run cannot say.
 
 """
 
