@@ -1,7 +1,7 @@
 """A stand-in for the HTTP service: a small valid report and picture, always the same for the same request.
 
-Run as a process with `serve`: it writes FOLDER/port and appends a line per answer to FOLDER/log;
-FOLDER/behaviour.json (status, code, delay_seconds) makes it fail or slow.
+Run as a process with `serve`: it writes FOLDER/port and appends a line per question to FOLDER/asked, and per
+answer to FOLDER/log; FOLDER/behaviour.json (status, code, delay_seconds) makes it fail or slow.
 """
 
 import asyncio
@@ -169,6 +169,8 @@ def application(folder: Path) -> Starlette:
         request_part = form["request"]
         assert isinstance(request_part, UploadFile)
         request = StudyRequest.model_validate_json(await request_part.read())
+        with (folder / "asked").open("a") as asked:
+            asked.write(f"{request.study_instance_uid}\n")
         instances = [await part.read() for part in form.getlist("instances") if isinstance(part, UploadFile)]
         behaviour = (
             json.loads((folder / "behaviour.json").read_text())

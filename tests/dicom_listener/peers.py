@@ -265,6 +265,11 @@ class FakeService:
         temporary.write_text(json.dumps(behaviour))
         temporary.replace(self.folder / "behaviour.json")
 
+    def asked(self) -> list[str]:
+        """The Study Instance UID of each question so far."""
+        asked = self.folder / "asked"
+        return asked.read_text().splitlines() if asked.exists() else []
+
     def answers(self) -> list[dict[str, Any]]:
         log = self.folder / "log"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []

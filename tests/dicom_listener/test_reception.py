@@ -117,7 +117,7 @@ def test_expected_views_and_force_end_the_waiting_and_urgent_studies_come_first(
         {"name": "hands", "when": {"ViewPosition": "PA"}, "expected_views": ["PA", "*O", "L*"]},
     ]
     with FakeService(tmp_path / "service") as service:
-        service.behave(delay_seconds=1.0)
+        service.behave(delay_seconds=4.0)  # longer than it takes to be told of both that wait
         with NodeProcess(
             tmp_path,
             service_url=service.url,
@@ -132,10 +132,10 @@ def test_expected_views_and_force_end_the_waiting_and_urgent_studies_come_first(
             time.sleep(0.5)
             assert {one.state for one in studies.list_studies(node.settings)} == {"receiving"}
             send(node.port, views[2:])
-            until(lambda: studies.list_studies(node.settings, state="ready"))  # the service is busy with it
+            until(lambda: service.asked() == [hand])  # busy with it
             requests = [studies.force(node.settings, study) for study in (other, urgent)]
             until(lambda: len(service.answers()) == 3)
-            assert [one["study_instance_uid"] for one in service.answers()] == [hand, urgent, other]
+            assert service.asked() == [hand, urgent, other]
             assert [studies.outcome(node.settings, one) for one in requests] == ["revision 1"] * 2
             (revision,) = studies.show_study(node.settings, hand).revisions
             assert revision.revision.trigger == "expected_views"
