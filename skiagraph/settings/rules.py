@@ -71,7 +71,7 @@ SHIPPED_RULES: Mapping[ShippedRules, tuple[Rule, ...]] = {
         "phantoms",
         {
             "QualityControlSubject": ("YES",),  # PS3.3 C.7.1.1
-            "QualityControlImage": ("YES",),  # PS3.3 C.8.1.2
+            "QualityControlImage": ("YES",),  # PS3.3 C.7.6.1
             "PatientName": ("*phantom*",),
             "PatientID": ("*phantom*",),
         },
