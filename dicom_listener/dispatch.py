@@ -26,7 +26,7 @@ _TICK_SECONDS: Final = 0.2
 _AFTER_ERROR_SECONDS: Final = 1.0
 _REQUESTS_EVERY_SECONDS: Final = 1.0
 _HANDED_OUT_AT_ONCE: Final = 50
-_LOST_AFTER_SECONDS: Final = 60.0
+_LOST_AFTER_SECONDS: Final = 10.0
 _REPORT_PRIORITY: Final = 5
 
 
@@ -59,13 +59,16 @@ class Dispatcher:
             _log.info("open studies taken over", studies=len(left))
 
     def run(self, engine: WorkflowEngine, stopping: threading.Event) -> None:
-        requests_at = 0.0
+        requests_at = stalled_at = 0.0
         while not stopping.is_set():
             try:
                 self._cut_complete()
                 if time.monotonic() >= requests_at:
                     self._serve_requests()
                     requests_at = time.monotonic() + _REQUESTS_EVERY_SECONDS
+                if time.monotonic() >= stalled_at:
+                    engine.cancel_stalled()
+                    stalled_at = time.monotonic() + _LOST_AFTER_SECONDS
                 self._hand_out(engine)
             except DBAPIError as error:  # a full disk, a database that restarts: nothing is lost by waiting
                 _log.error("the ledger cannot be used", reason=type(error.orig).__name__)

@@ -6,8 +6,8 @@ paths only.
 """
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -68,14 +68,24 @@ class StudyWorkflows(DBOSConfiguredInstance):
         self._client = client
         self._wake = wake
         self._commitment_peers = commitment_peers
+        self.running: set[str] = set()  # the workflows that a thread of this process is in
         self._destinations = {destination.name: destination for destination in settings.destinations}
+
+    @contextmanager
+    def _runs(self) -> Iterator[None]:
+        key = DBOS.workflow_id or ""
+        self.running.add(key)
+        try:
+            yield
+        finally:
+            self.running.discard(key)
+            self._wake()
 
     @DBOS.workflow(name="score_revision")
     def score_revision(self, study_instance_uid: str, revision: int, attempt: int) -> str:
-        path = self.score_step(study_instance_uid, revision, attempt)
-        state = self.enter_step(study_instance_uid, revision, path) if path else "not scored"
-        self._wake()
-        return state
+        with self._runs():
+            path = self.score_step(study_instance_uid, revision, attempt)
+            return self.enter_step(study_instance_uid, revision, path) if path else "not scored"
 
     @DBOS.step(name="score")
     def score_step(self, study_instance_uid: str, revision: int, attempt: int) -> str:
@@ -107,9 +117,8 @@ class StudyWorkflows(DBOSConfiguredInstance):
 
     @DBOS.workflow(name="deliver_result")
     def deliver_result(self, study_instance_uid: str, revision: int, destination: str, attempt: int) -> str:
-        outcome = self.send_step(study_instance_uid, revision, destination, attempt)
-        self._wake()
-        return outcome
+        with self._runs():
+            return self.send_step(study_instance_uid, revision, destination, attempt)
 
     @DBOS.step(name="send")
     def send_step(self, study_instance_uid: str, revision: int, destination: str, attempt: int) -> str:
@@ -204,7 +213,8 @@ class StudyWorkflows(DBOSConfiguredInstance):
 
     @DBOS.workflow(name="report_commitment")
     def report_commitment(self, number: int, attempt: int) -> str:
-        return self.report_step(number, attempt)
+        with self._runs():
+            return self.report_step(number, attempt)
 
     @DBOS.step(name="report")
     def report_step(self, number: int, attempt: int) -> str:
@@ -264,6 +274,7 @@ class WorkflowEngine(AbstractContextManager["WorkflowEngine"]):
     def __init__(self, settings: ListenerSettings, workflows: StudyWorkflows) -> None:
         self._settings = settings
         self._workflows = workflows
+        self._suspected: set[str] = set()
 
     def __enter__(self) -> Self:
         config: DBOSConfig = {
@@ -346,6 +357,16 @@ class WorkflowEngine(AbstractContextManager["WorkflowEngine"]):
             load_output=False,
         ):
             DBOS.delete_workflows([one.workflow_id for one in ended])
+
+    def cancel_stalled(self) -> None:
+        """Cancel what DBOS holds for running and no thread is in, seen twice: its end went unrecorded."""
+        pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        idle = {one.workflow_id for one in pending} - self._workflows.running
+        stalled = sorted(idle & self._suspected)
+        if stalled:
+            _log.error("attempts ended without a record and are cancelled", attempts=stalled)
+            DBOS.cancel_workflows(stalled)
+        self._suspected = idle.difference(stalled)
 
     def is_over(self, key: str) -> bool:
         """Whether a workflow has ended, well or badly, or is not known at all."""

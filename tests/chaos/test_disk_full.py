@@ -2,12 +2,13 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from dicom_listener import studies
-from tests.dicom_listener.peers import FakeService, NodeProcess, Pacs, radiograph, until
+from tests.dicom_listener.peers import FakeService, NodeProcess, Pacs, radiograph, send, until
 from tests.dicom_listener.test_interop import dcmtk
 
 pytestmark = pytest.mark.debian("storescu")
@@ -50,3 +51,25 @@ def test_full_disk_refuses_and_recovers(small_disk: Path, tmp_path: Path) -> Non
             assert dcmtk(*sending).returncode == 0
             until(lambda: studies.list_studies(node.settings, state="delivered"))
             assert node.http("/readyz").status_code == 200
+
+
+def test_attempts_that_a_full_disk_ends_without_a_record_are_made_again(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    with FakeService(tmp_path / "service") as service, Pacs() as pacs:
+        service.behave(delay_seconds=2)
+        (tmp_path / "var").symlink_to(small_disk)  # the log stays outside
+        with NodeProcess(tmp_path, service_url=service.url, destinations=[pacs.destination]) as node:
+            sent = [radiograph() for _ in range(2)]
+            send(node.port, sent)
+            until(lambda: len(service.asked()) == len(sent))
+            filler = small_disk / "filler"
+            with filler.open("wb", buffering=0) as file, suppress(OSError):
+                while file.write(bytes(4096)):
+                    pass
+            until(lambda: node.log().count("Exception encountered in background workflow") >= len(sent))
+            service.behave()
+            filler.unlink()
+            until(lambda: len(studies.list_studies(node.settings, state="delivered")) == len(sent))
+            assert "attempts ended without a record and are cancelled" in node.log()
+            assert len(set(pacs.received)) == len(pacs.received) == 2 * len(sent)

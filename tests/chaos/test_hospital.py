@@ -154,7 +154,7 @@ def test_every_acknowledged_study_has_exactly_one_current_result_in_orthanc(
             acknowledged = {
                 study: uids for modality in modalities for study, uids in modality.acknowledged.items()
             }
-            until(lambda: _settled(node, len(acknowledged)), seconds=120, every=0.5)
+            until(lambda: Settled(node, len(acknowledged)), seconds=120, every=0.5)
             histories = {study: studies.show_study(node.settings, study) for study in acknowledged}
             spool = node.settings.folder / "spool"
             kept: dict[str, Dataset] = {
@@ -180,17 +180,27 @@ def test_every_acknowledged_study_has_exactly_one_current_result_in_orthanc(
     _reconcile(acknowledged, histories, kept, there)
 
 
-def _settled(node: ClockedNode, expected: int) -> bool:
-    found = studies.list_studies(node.settings, limit=10_000)
-    if len(found) < expected or any(one.state != "delivered" for one in found):
-        return False
-    # The latest revision may have overtaken an earlier one that waits for another try.
-    return not any(
-        delivery.state in UNDELIVERED
-        for one in found
-        for revision in studies.show_study(node.settings, one.study_instance_uid).revisions
-        for delivery in revision.deliveries
-    )
+class Settled:
+    """Whether nothing waits any more; prints as what does."""
+
+    def __init__(self, node: ClockedNode, expected: int) -> None:
+        found = studies.list_studies(node.settings, limit=10_000)
+        self._missing = expected - len(found)
+        self._waiting = [one for one in found if one.state != "delivered"]
+        # The latest revision may have overtaken an earlier one that waits for another try.
+        self._deliveries = [
+            delivery
+            for one in found
+            for revision in studies.show_study(node.settings, one.study_instance_uid).revisions
+            for delivery in revision.deliveries
+            if delivery.state in UNDELIVERED
+        ]
+
+    def __bool__(self) -> bool:
+        return not (self._missing > 0 or self._waiting or self._deliveries)
+
+    def __repr__(self) -> str:
+        return f"{self._missing} studies missing, {self._waiting} waiting, {self._deliveries} undelivered"
 
 
 def _reconcile(

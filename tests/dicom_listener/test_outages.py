@@ -113,7 +113,7 @@ def test_discarded_study_is_delivered_no_more(
 
 
 def test_stop_lets_a_running_association_finish(tmp_path: Path, service: FakeService) -> None:
-    with NodeProcess(tmp_path, service_url=service.url) as node:
+    with NodeProcess(tmp_path, service_url=service.url, quiet_period_seconds=60) as node:
         instance = radiograph()
         entity = AE(ae_title="MODALITY")
         entity.add_requested_context(instance.SOPClassUID, instance.file_meta.TransferSyntaxUID)
