@@ -66,10 +66,10 @@ class Dispatcher:
                 if time.monotonic() >= requests_at:
                     self._serve_requests()
                     requests_at = time.monotonic() + _REQUESTS_EVERY_SECONDS
+                self._hand_out(engine)
                 if time.monotonic() >= stalled_at:
                     engine.cancel_stalled()
                     stalled_at = time.monotonic() + _LOST_AFTER_SECONDS
-                self._hand_out(engine)
             except DBAPIError as error:  # a full disk, a database that restarts: nothing is lost by waiting
                 _log.error("the ledger cannot be used", reason=type(error.orig).__name__)
                 stopping.wait(_AFTER_ERROR_SECONDS)
