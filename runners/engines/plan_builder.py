@@ -72,9 +72,10 @@ def build_plan(
         if library.ahead_of_time:
             config.num_compute_capabilities = 1
             config.set_compute_capability(_capability(trt, compute_capability), 0)
-        elif not config.set_timing_cache(config.create_timing_cache(kernel_times), False):
-            # They were of another GPU or version.
-            config.set_timing_cache(config.create_timing_cache(b""), False)
+        else:
+            known = config.create_timing_cache(kernel_times)  # None: damaged, or of another version
+            if known is None or not config.set_timing_cache(known, False):  # of another GPU
+                config.set_timing_cache(config.create_timing_cache(b""), False)
 
         plan = builder.build_serialized_network(network, config)
         if plan is None or plan.nbytes == 0:
