@@ -21,6 +21,7 @@ from models.train.evaluation_answers import (
     write_answers,
 )
 from models.train.evaluation_figures import CONTROL, Figure, Scored, hits
+from models.train.evaluation_gate import gate_section
 from models.train.evaluation_pictures import draw_roc
 from models.train.evaluation_report import evaluation_page
 from models.train.families import family
@@ -123,7 +124,8 @@ def write_page(*, data: Path, docs: Path, present: str) -> Choice:
     choice = choose_default(samples, systems, speed, present=present)
     ordered = {choice.name: evaluated[choice.name], **evaluated}
     draw_roc(samples, answers, list(ordered), docs / "images" / "evaluation-roc.png")
-    page = evaluation_page(ordered, samples, answers, choice, ablation_section(samples, docs))
+    sections = (ablation_section(samples, docs), gate_section(data))
+    page = evaluation_page(ordered, samples, answers, choice, *sections)
     (docs / "evaluation.md").write_text(page, encoding="utf-8")
     return choice
 

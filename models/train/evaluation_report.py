@@ -18,9 +18,9 @@ def evaluation_page(
     samples: Sequence[Sample],
     answers: Answers,
     choice: Choice,
-    ablation: str,
+    *sections: str,
 ) -> str:
-    """Markdown of all packages' evaluations; `ablation` is a section of its own."""
+    """Markdown of all packages' evaluations; `sections` come before the pictures."""
     lead = manifests[choice.name]
     parts = [
         INTRODUCTION,
@@ -31,7 +31,7 @@ def evaluation_page(
         _costs(manifests),
         _lead_tables(lead),
         _seeds(samples, answers, choice.name),
-        ablation,
+        *sections,
         "## Example maps\n\nPhantoms drawn by this project, seen by each package: the map over the "
         "radiograph, the planted defect in a box.\n\n![Maps of phantoms](images/evaluation-maps.jpg)\n",
         WEAK_SPOTS,

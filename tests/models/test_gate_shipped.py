@@ -12,6 +12,7 @@ from models.gate import decide, thumbnail
 from models.package import Gate
 from models.radiograph import Radiograph
 from models.rejection import Rejection, RejectionCode
+from models.train.evaluation_gate import gate_section
 from models.train.gate_draw import BODY_PARTS, NOT_RADIOGRAPHS
 from runners.decode import decode
 from runners.decoded import Decoded, DecodeLimits
@@ -106,3 +107,15 @@ def test_phantoms_are_let_in_although_no_gate_was_trained_on_them(ask: Ask, kind
         if ask(radiograph(draw(kind, seed=seed, laterality="L" if seed % 2 else "R").pixels)) is not None
     ]
     assert refused == []
+
+
+def test_validation_radiographs_of_hands_are_let_in_and_other_bones_are_not(shared_data: Path) -> None:
+    rows = [line.split("|")[1:4] for line in gate_section(shared_data / "fracatlas").splitlines()]
+    share = {row[0].strip(): float(row[2].split("%")[0]) for row in rows if len(row) == 3 and "%" in row[2]}
+    assert share["hands"] >= 98
+    assert share["legs, hips and shoulders"] <= 8
+    assert share["noise, blank films, scenes, text, drawn"] <= 1
+
+
+def test_data_without_labels_has_no_gate_section(tmp_path: Path) -> None:
+    assert gate_section(tmp_path) == ""
