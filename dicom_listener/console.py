@@ -16,23 +16,21 @@ from starlette.routing import Route
 
 from dicom_listener import metrics
 from dicom_listener.errors import StartupError
+from dicom_listener.readiness import Readiness
 from skiagraph.settings.listener import ListenerSettings
 
 
 class Console(AbstractContextManager["Console"]):
-    """Serves from `__enter__` to `__exit__`.
-
-    checks: name → whether it holds; all must for `/readyz`. state_of: of a Study Instance UID; None: unknown.
-    """
+    """Serves from `__enter__` to `__exit__`. state_of: of a Study Instance UID; None: unknown."""
 
     def __init__(
         self,
         settings: ListenerSettings,
-        checks: dict[str, Callable[[], bool]],
+        readiness: Readiness,
         state_of: Callable[[str], str | None],
     ) -> None:
         self._settings = settings
-        self._checks = checks
+        self._readiness = readiness
         self._state_of = state_of
         self._server = uvicorn.Server(
             uvicorn.Config(self._application(), log_config=None, access_log=False, lifespan="off")
@@ -76,19 +74,12 @@ class Console(AbstractContextManager["Console"]):
         )
 
     def _ready(self, _request: Request) -> Response:
-        held = {name: _holds(check) for name, check in self._checks.items()}
+        held = self._readiness.held()
         return JSONResponse(held, status_code=200 if all(held.values()) else 503)
 
     def _study(self, request: Request) -> Response:
         state = self._state_of(request.path_params["study_instance_uid"])
         return JSONResponse({"state": state}, status_code=200 if state else 404)
-
-
-def _holds(check: Callable[[], bool]) -> bool:
-    try:
-        return check()
-    except Exception:  # a probe answers, whatever is broken behind it
-        return False
 
 
 def _alive(_request: Request) -> Response:

@@ -13,6 +13,7 @@ from dicom_listener.admission import Fault, Reason
 from dicom_listener.commitment import Result
 from dicom_listener.ledger.overview import Backlog
 from dicom_listener.ledger.records import Trigger
+from dicom_listener.readiness import Readiness
 from skiagraph import __version__
 from skiagraph.settings.listener import ListenerSettings
 from skiagraph.settings.tls import not_after
@@ -158,6 +159,24 @@ class BacklogCollector:
         yield GaugeMetricFamily("skiagraph_spool_free_bytes", "Free space of the spool.", self._free_bytes())
 
 
+class ReadinessCollector:
+    """What `/readyz` says, asked at each scrape."""
+
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        ready = GaugeMetricFamily(
+            "skiagraph_ready", "Whether a check of the listener's /readyz holds.", labels=["check"]
+        )
+        for check, holds in self._readiness.held().items():
+            ready.add_metric([check], holds)
+        yield ready
+
+
 def known_peers(settings: ListenerSettings) -> tuple[str, ...]:
     """The calling AE titles that get a label of their own."""
     return (*sorted({peer.ae_title for peer in settings.peers}), OTHER)
@@ -216,6 +235,8 @@ def _certificates(settings: ListenerSettings) -> Iterator[tuple[str, Path]]:
     """Setting and file of every certificate that we show to others."""
     if settings.tls is not None:
         yield "listener.tls", settings.tls.certificate
+    if settings.service_tls is not None and settings.service_tls.certificate is not None:
+        yield "listener.service_tls", settings.service_tls.certificate
     named = [(f"destinations.{destination.name}", destination.tls) for destination in settings.destinations]
     named += [(f"peers.{peer.ae_title}", peer.tls) for peer in settings.peers]
     for name, tls in named:

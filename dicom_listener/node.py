@@ -14,7 +14,6 @@ from types import FrameType, TracebackType
 from typing import Final, Self
 
 from pynetdicom import evt
-from sqlalchemy import text
 
 from dicom_listener import metrics, tls
 from dicom_listener.assembly import Assembly
@@ -26,6 +25,7 @@ from dicom_listener.housekeeping import Housekeeping
 from dicom_listener.ledger import overview
 from dicom_listener.ledger.connection import Database, ledger_url
 from dicom_listener.peer_watch import PeerWatch
+from dicom_listener.readiness import Readiness
 from dicom_listener.reception import Reception
 from dicom_listener.retention import Retention
 from dicom_listener.spool import Spool
@@ -69,11 +69,9 @@ class Node(AbstractContextManager["Node"]):
 
     def _start(self, stack: ExitStack) -> None:
         settings = self._settings
-        for destination in settings.destinations:
-            if destination.tls is not None:
-                tls.client_context(
-                    destination.tls
-                )  # files that cannot be used are told now, not at a delivery
+        for files in [other.tls for other in settings.destinations] + [peer.tls for peer in settings.peers]:
+            if files is not None:
+                tls.client_context(files)  # what cannot be used is told now, not at a delivery
         stack.enter_context(_locked(settings.folder))
         database = Database(ledger_url(settings))
         stack.callback(database.close)
@@ -108,9 +106,6 @@ class Node(AbstractContextManager["Node"]):
             with database.read() as connection:
                 return overview.backlog(connection, names)
 
-        collector = metrics.BacklogCollector(read_backlog, spool.free_bytes)
-        metrics.registry.register(collector)
-        stack.callback(metrics.registry.unregister, collector)
         engine = stack.enter_context(WorkflowEngine(settings, workflows))
         stack.callback(self._join)
         self._thread("dispatcher", lambda: dispatcher.run(engine, self._stopping))
@@ -140,28 +135,27 @@ class Node(AbstractContextManager["Node"]):
             watch = PeerWatch(settings, destination, database=database)
             self._thread(f"peer-{destination.name}", partial(watch.run, self._stopping))
 
-        def ledger_reachable() -> bool:
-            with database.read() as connection:
-                return connection.execute(text("SELECT 1")).scalar() == 1
-
         def state_of(study_instance_uid: str) -> str | None:
             with database.read() as connection:
                 found = overview.summaries(connection, study_instance_uid=study_instance_uid, limit=1)
             return found[0].state if found else None
 
-        console = stack.enter_context(
-            Console(
-                settings,
-                {
-                    "dicom": reception.alive,
-                    "spool_writable": spool.writable,
-                    "above_reserve": lambda: spool.free_bytes() >= settings.reserve_bytes,
-                    "ledger": ledger_reachable,
-                    "threads": self.healthy,
-                },
-                state_of,
-            )
+        readiness = Readiness(
+            {
+                "dicom": reception.alive,
+                "spool_writable": spool.writable,
+                "above_reserve": lambda: spool.free_bytes() >= settings.reserve_bytes,
+                "ledger": database.writable,
+                "threads": self.healthy,
+            }
         )
+        for collector in (
+            metrics.BacklogCollector(read_backlog, spool.free_bytes),
+            metrics.ReadinessCollector(readiness),
+        ):
+            metrics.registry.register(collector)
+            stack.callback(metrics.registry.unregister, collector)
+        console = stack.enter_context(Console(settings, readiness, state_of))
         if console.thread is not None:
             self._threads.append(console.thread)
         self.dicom_port, self.tls_port, self.console_port = reception.port, reception.tls_port, console.port

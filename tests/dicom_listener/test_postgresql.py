@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from dicom_listener import studies
@@ -72,3 +73,27 @@ def test_studies_survive_kill_and_are_delivered_once(tmp_path: Path, database_ur
         }
         assert len(pacs.datasets) == 8
         assert len(set(pacs.received)) == 8
+
+
+def test_database_that_takes_no_changes_is_seen(tmp_path: Path, database_url: str) -> None:
+    def read_only(now: bool) -> None:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {'on' if now else 'off'}")
+            connection.execute("SELECT pg_reload_conf()")
+
+    with NodeProcess(tmp_path, database_url=database_url) as node:
+        assert node.http("/readyz").status_code == 200
+        read_only(True)
+        until(lambda: node.http("/readyz").status_code == 503)
+        assert node.http("/readyz").json() == {
+            "dicom": True,
+            "spool_writable": True,
+            "above_reserve": True,
+            "ledger": False,
+            "threads": True,
+        }
+        assert node.metric('skiagraph_ready{check="ledger"}') == 0
+        assert node.metric('skiagraph_ready{check="dicom"}') == 1
+        read_only(False)
+        until(lambda: node.http("/readyz").status_code == 200)

@@ -1,6 +1,7 @@
 """Reception beside the main line: TLS, several AE titles, expected views, unfriendly traffic, retention."""
 
 import random
+import shutil
 import socket
 import subprocess
 import threading
@@ -38,11 +39,8 @@ def test_tls_with_client_certificates_in_and_out(
         "key": certificates / "server.key",
         "client_ca": certificates / "ca.pem",
     }
-    client = {
-        "ca": certificates / "ca.pem",
-        "certificate": certificates / "client.pem",
-        "key": certificates / "client.key",
-    }
+    shown = shutil.copy(certificates / "client.pem", tmp_path)
+    client = {"ca": certificates / "ca.pem", "certificate": shown, "key": certificates / "client.key"}
     with _storescp_with_tls(tmp_path / "pacs", certificates, free_port()) as port:
         destination = {"name": "pacs", "ae_title": "PACS", "host": "localhost", "port": port, "tls": client}
         with NodeProcess(
@@ -60,6 +58,11 @@ def test_tls_with_client_certificates_in_and_out(
             assert sent.returncode == 0, sent.stderr
             until(lambda: studies.list_studies(node.settings, state="delivered"))
             assert len(list((tmp_path / "pacs").iterdir())) == 2
+            Path(shown).write_text("about to be replaced")  # read at the start, and only then
+            radiograph().save_as(tmp_path / "source.dcm", enforce_file_format=True)
+            assert dcmtk("storescu", *secured, "+cf", certificates / "ca.pem", *common).returncode == 0
+            until(lambda: len(studies.list_studies(node.settings, state="delivered")) == 2)
+            until(lambda: node.metric('skiagraph_peer_up{destination="pacs"}') == 1)
 
 
 @contextmanager
