@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import make_url
 
 from dicom_listener.errors import UnknownStudyError
 from dicom_listener.ledger import inbox, overview
 from dicom_listener.ledger.connection import Database, ledger_url
 from dicom_listener.ledger.overview import StudyHistory, StudySummary
 from dicom_listener.ledger.records import RequestKind
+from skiagraph.settings import SettingsError
 from skiagraph.settings.listener import ListenerSettings
 
 
@@ -70,8 +74,12 @@ def _ask(settings: ListenerSettings, kind: RequestKind, study: str, model: str |
 
 @contextmanager
 def _opened(settings: ListenerSettings) -> Iterator[Database]:
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    database = Database(ledger_url(settings))
+    url = ledger_url(settings)
+    if settings.database_url is None and not Path(str(make_url(url).database)).is_file():
+        raise SettingsError(
+            f"there is no ledger in {settings.folder.absolute()}: name the node's settings with --config"
+        )
+    database = Database(url)
     try:
         yield database
     finally:

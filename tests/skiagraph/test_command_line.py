@@ -14,7 +14,9 @@ import numpy as np
 import pydicom
 import pytest
 
+from dicom_listener.ledger.connection import Database, ledger_url
 from skiagraph.phantom import PhantomKind, as_dicom, draw
+from skiagraph.settings.listener import ListenerSettings
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -233,12 +235,24 @@ def test_models_verify_checks_golden_outputs(run: Run) -> None:
     assert "gate.onnx fp32, onnxruntime" in answer.stdout
 
 
-def test_studies_of_an_empty_ledger(run: Run) -> None:
+def test_studies_of_an_empty_ledger(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "var").mkdir()
+    Database(ledger_url(ListenerSettings(folder=tmp_path / "var"))).close()
     assert run("studies", "list").stdout == ""
     answer = run("studies", "show", "1.2.3")
     assert answer.returncode == 1
     assert "no study 1.2.3" in answer.stderr
     assert_one_line(answer.stderr)
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["show", "1.2.3"], ["retry", "1.2.3"]])
+def test_studies_without_a_ledger_make_none(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+    answer = run("studies", *arguments)
+    assert answer.returncode == 2
+    assert f"no ledger in {tmp_path / 'var'}" in answer.stderr
+    assert "--config" in answer.stderr
+    assert_one_line(answer.stderr)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_check_says_which_rule_takes_a_study(run: Run, tmp_path: Path, phantom_file: Path) -> None:
