@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
+from skiagraph.settings.listener import ListenerSettings
 from skiagraph.settings.service import Token
 from tests.helm.chart import NOTES, VALUE_SETS, Object, Renderer, one, read, without
 
@@ -65,10 +66,34 @@ def test_who_scales_decides_whether_replicas_are_written(
     assert [item["kind"] for item in scalers] == ([kind] if kind else [])
     assert one(objects, "Deployment")["spec"].get("replicas") == (None if kind else 3)
     if kind == "ScaledObject":
-        assert scalers[0]["spec"]["cooldownPeriod"] == 60
+        behavior = scalers[0]["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+        assert behavior == {"scaleDown": {"stabilizationWindowSeconds": 60}}
         assert 'namespace="radiology"' in scalers[0]["spec"]["triggers"][0]["metadata"]["query"]
     elif kind:
         assert scalers[0]["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 60
+
+
+@pytest.mark.parametrize(
+    ("values", "concurrency"),
+    [
+        ({}, 2),
+        ({"service": {"replicas": 3}}, 6),
+        ({"service": {"replicas": 3, "autoscaling": {"mode": "hpa", "maxReplicas": 5}}}, 10),
+        ({"service": {"replicas": 100}}, 64),
+        ({"service": {"replicas": 3}, "settings": {"listener": {"scoring_concurrency": 1}}}, 1),
+    ],
+)
+def test_the_listener_sends_as_many_studies_at_a_time_as_the_replicas_can_take(
+    renderer: Renderer, values: dict[str, Any], concurrency: int
+) -> None:
+    text = one(renderer.objects(values), "ConfigMap")["data"]["skiagraph.yaml"]
+    assert yaml.safe_load(text)["listener"]["scoring_concurrency"] == concurrency
+    ListenerSettings(scoring_concurrency=concurrency)
+
+
+def test_a_listener_that_never_becomes_ready_is_replaced_by_the_next_upgrade(renderer: Renderer) -> None:
+    """OrderedReady would wait for it: Kubernetes, StatefulSets, Forced rollback."""
+    assert one(renderer.objects({}), "StatefulSet")["spec"]["podManagementPolicy"] == "Parallel"
 
 
 def test_the_claim_outlives_the_release(renderer: Renderer) -> None:

@@ -4,12 +4,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
+from tests.dicom_listener.peers import NodeProcess
 from tests.helm.chart import Renderer, one
+
+_HOLD = {"name": "all", "when": {"Modality": "*"}, "hold": True}
 
 
 @contextmanager
@@ -74,3 +78,19 @@ def test_nobody_at_the_port_fails(renderer: Renderer, free_port: Callable[[], in
     done = _run(renderer, free_port())
     assert done.returncode == 1
     assert "did not accept an association" in done.stderr
+
+
+@pytest.mark.parametrize(("rules", "code"), [({"shipped_rules": ["phantoms"]}, 0), ({"rules": [_HOLD]}, 1)])
+def test_a_phantom_that_a_rule_drops_has_arrived_and_one_that_is_held_has_not(
+    renderer: Renderer, tmp_path: Path, rules: dict[str, object], code: int
+) -> None:
+    """Delivered: tests/operations/test_monitoring.py."""
+    pod = one(renderer.objects({}), "Pod")
+    (command,) = [item["command"] for item in pod["spec"]["containers"] if item["name"] == "phantom"]
+    with NodeProcess(tmp_path, **rules) as node:
+        here = ["127.0.0.1", str(node.port), f"http://127.0.0.1:{node.ports['console']}", "60"]
+        done = subprocess.run(
+            [sys.executable, *command[1:-4], *here], capture_output=True, text=True, check=False, timeout=90
+        )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("a rule drops phantoms" in done.stdout) is (code == 0)

@@ -60,12 +60,21 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if .Values.settings.listener.tls }}
 {{- $_ := set $listener "tls" (dict "port" 2762) }}
 {{- end }}
+{{- if not (hasKey .Values.settings.listener "scoring_concurrency") }}
+{{- $_ := set $listener "scoring_concurrency" (include "skiagraph.scoringConcurrency" . | int) }}
+{{- end }}
 {{- $service := dict "port" 3000 }}
 {{- if .Values.service.gpu.enabled }}
 {{- $_ := set $service "plan_cache" "/var/cache/skiagraph" }}
 {{- end }}
 {{- $owned := dict "log_json" true "listener" $listener "service" $service }}
 {{- toYaml (mergeOverwrite (deepCopy .Values.settings) $owned) }}
+{{- end }}
+
+{{/* Two studies for each replica there may be: one is scored while the next is decoded. 64 is the product's limit. */}}
+{{- define "skiagraph.scoringConcurrency" -}}
+{{- $scaled := ne .Values.service.autoscaling.mode "none" }}
+{{- min 64 (mul 2 (ternary .Values.service.autoscaling.maxReplicas .Values.service.replicas $scaled)) }}
 {{- end }}
 
 {{- define "skiagraph.serviceUrl" -}}
