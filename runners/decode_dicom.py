@@ -6,6 +6,7 @@ import cv2
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
+from pydicom.sequence import Sequence
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
@@ -20,7 +21,7 @@ from models.rejection import Rejection, RejectionCode
 from runners.decode_frame import declared_size, decode_frame, reduction
 from runners.decode_picture import too_large
 from runners.decoded import Decoded, DecodeLimits, Header
-from runners.dicom_reader import read, truncated
+from runners.dicom_reader import optional, read, truncated
 from runners.display import DisplayTransform
 
 _SUPPORTED = frozenset(
@@ -33,6 +34,10 @@ _SUPPORTED = frozenset(
         MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     }
 )
+# What is meant by a header that does not say: one sample a pixel, unsigned, colour by pixel.
+_USUAL = {"SamplesPerPixel": 1, "PixelRepresentation": 0, "PlanarConfiguration": 0}
+# The Device UID in what this product makes (service/contract.py).
+OUR_DEVICE_UID = "2.25.139816023965673135483145223674536176030"
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 
@@ -44,6 +49,9 @@ def decode_dicom(data: bytes, *, limits: DecodeLimits, long_side_px: int | None)
         return dataset
     if (unfit := _unfit(dataset, limits)) is not None:
         return unfit
+    for keyword, usual in _USUAL.items():
+        if optional(dataset, keyword) is None:
+            setattr(dataset, keyword, usual)
     header = header_of(dataset)
     frame = _frame(dataset)
     if isinstance(frame, Rejection):
@@ -76,10 +84,10 @@ def header_of(dataset: Dataset) -> Header:
     """The facts of a data set that was found fit."""
 
     def text(keyword: str) -> str:
-        return str(dataset.get(keyword) or "")
+        return str(optional(dataset, keyword) or "")
 
-    spacing = _pair(dataset.get("ImagerPixelSpacing") or dataset.get("PixelSpacing"))
-    down, across = spacing or _pair(dataset.get("PixelAspectRatio")) or (1.0, 1.0)
+    spacing = _pair(optional(dataset, "ImagerPixelSpacing") or optional(dataset, "PixelSpacing"))
+    down, across = spacing or _pair(optional(dataset, "PixelAspectRatio")) or (1.0, 1.0)
     return Header(
         sop_class_uid=text("SOPClassUID"),
         sop_instance_uid=text("SOPInstanceUID"),
@@ -123,9 +131,21 @@ def _unfit(dataset: Dataset, limits: DecodeLimits) -> Rejection | None:
             code=RejectionCode.FOR_PROCESSING,
             reason="the radiograph is For Processing: the model was made for radiographs For Presentation",
         )
+    if _is_ours(dataset):
+        return Rejection(
+            code=RejectionCode.NOT_A_RADIOGRAPH,
+            reason="it is a picture that Skiagraph made of a radiograph, not a radiograph",
+        )
     if "PixelData" not in dataset or not dataset.PixelData:
         return Rejection(code=RejectionCode.NO_PIXELS, reason="the instance has no Pixel Data")
     return _unfit_pixels(dataset, limits)
+
+
+def _is_ours(dataset: Dataset) -> bool:
+    """Whether this product made the instance: it names itself in the Contributing Equipment Sequence."""
+    equipment = optional(dataset, "ContributingEquipmentSequence")
+    items = equipment if isinstance(equipment, Sequence) else ()
+    return any(str(optional(item, "DeviceUID")) == OUR_DEVICE_UID for item in items)
 
 
 def _unfit_pixels(dataset: Dataset, limits: DecodeLimits) -> Rejection | None:

@@ -110,11 +110,12 @@ def _rle(frame: bytes, dataset: Dataset) -> NDArray[Any]:
 def _jpeg2000(frame: bytes, *, reduce: int) -> NDArray[np.uint16]:
     """Unsigned grey by Pillow, the only one here that decodes at reduced resolution, ten times faster."""
     with Image.open(io.BytesIO(frame), formats=("JPEG2000",)) as picture:
-        picture.reduce = reduce  # type: ignore[method-assign,assignment]  # read by load(), as documented
+        # Read by load(), as documented.
+        picture.reduce = min(reduce, _jpeg2000_levels(frame))  # type: ignore[method-assign,assignment]
         picture.load()
         values = np.asarray(picture)
-    # Pillow moves a code stream of 9 to 15 bits up to 16.
-    return (values >> (16 - _jpeg2000_bits(frame))).astype(np.uint16)
+    # Pillow moves a code stream of fewer bits up to 8, and one of 9 to 15 up to 16.
+    return (values >> (8 * values.itemsize - _jpeg2000_bits(frame))).astype(np.uint16)
 
 
 def _jpeg2000_siz(frame: bytes) -> int:
@@ -130,6 +131,16 @@ def _jpeg2000_extent(frame: bytes) -> tuple[int, int, int, int]:
 def _jpeg2000_bits(frame: bytes) -> int:
     """Precision of the first component."""
     return (frame[_jpeg2000_siz(frame) + 38] & 0x7F) + 1
+
+
+def _jpeg2000_levels(frame: bytes) -> int:
+    """How often the code stream can be halved: the decomposition levels of its COD marker (A.6.1)."""
+    at = _jpeg2000_siz(frame) - 2
+    while frame[at : at + 2] != b"\xff\x52":
+        if frame[at] != 0xFF or frame[at + 1] == 0x90:  # a tile-part: the main header is over
+            raise ValueError("the JPEG 2000 code stream has no COD marker")
+        at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
+    return frame[at + 9]
 
 
 def _jpeg_size(frame: bytes) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -63,6 +64,14 @@ def read_header(data: bytes, *, limits: DecodeLimits) -> Dataset:
         return dataset
     with _quietly():
         return dcmread(io.BytesIO(data), stop_before_pixels=True)
+
+
+def optional(dataset: Dataset, keyword: str) -> Any:
+    """The value of an attribute that may lack; None for an absent one and for one that cannot be read."""
+    try:
+        return dataset.get(keyword)
+    except Exception:  # pydicom raises whatever the conversion of a broken value raises
+        return None
 
 
 def is_deflated(data: bytes) -> bool:

@@ -6,7 +6,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_modality_lut, apply_voi
+
+from runners.dicom_reader import optional
 
 _WHITE = 65535
 
@@ -34,17 +35,17 @@ class DisplayTransform:
         """The transform a header asks for; an unusable window or table is left out."""
         bits = int(dataset.BitsStored)
         signed = bool(dataset.get("PixelRepresentation"))
-        high_bit = dataset.get("HighBit")
+        high_bit = _first(optional(dataset, "HighBit"))
         native = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
         codes = np.arange(1 << bits, dtype=np.int32)
         stored = np.where(codes >= 1 << (bits - 1), codes - (1 << bits), codes) if signed else codes
-        values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
+        values = _modality(stored, dataset)
         return cls(
             bits=bits,
             signed=signed,
             shift=max(0, int(high_bit) + 1 - bits) if native and high_bit is not None else 0,
             inverted=dataset.PhotometricInterpretation == "MONOCHROME1"
-            or dataset.get("PresentationLUTShape") == "INVERSE",
+            or optional(dataset, "PresentationLUTShape") == "INVERSE",
             native=native,
             values=values,
             brightness=_voi(values, dataset),
@@ -76,16 +77,60 @@ class DisplayTransform:
         return np.asarray(np.minimum(stored, (1 << self.bits) - 1), np.intp)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Table:
+    """A lookup table (PS3.3 C.11.1.1); first: the value its first entry is for, top: the largest entry."""
+
+    entries: NDArray[np.float64]
+    first: int
+    top: int
+
+    @classmethod
+    def of(cls, dataset: Dataset, sequence: str) -> Self | None:
+        """The first table of the sequence; None where there is none, or none that can be used."""
+        try:
+            item = dataset[sequence].value[0]
+            declared, first, bits = (int(value) for value in item.LUTDescriptor)
+            words = _words(item.LUTData, "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">")
+        except Exception:  # pydicom raises whatever the conversion of a broken value raises
+            return None
+        count = declared & 0xFFFF or 1 << 16  # 0 says 65536; more than 32767 is negative where it is signed
+        packed = bits == 8 and 2 * len(words) == count + count % 2  # two entries to a word (C.11.1.1.1)
+        entries = (words.view(np.uint8) if packed else words).astype(np.float64)
+        if len(entries) < count or not 8 <= bits <= 16:
+            return None
+        return cls(entries=entries[:count], first=first, top=(1 << bits) - 1)
+
+    def look_up(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        at = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1)
+        found: NDArray[np.float64] = self.entries[at.astype(np.intp)]
+        return found
+
+
+def _words(data: object, order: str) -> NDArray[np.uint16]:
+    """LUT Data as 16-bit words, little endian: bytes in the order of the file, or numbers."""
+    if isinstance(data, bytes):
+        return np.frombuffer(data, f"{order}u2", count=len(data) // 2).astype("<u2")
+    return np.atleast_1d(np.asarray(data)).astype("<u2")
+
+
+def _modality(stored: NDArray[np.int32], dataset: Dataset) -> NDArray[np.float64]:
+    """Modality values by the Modality LUT or the rescale; the stored values where neither can be used."""
+    values = stored.astype(np.float64)
+    if (table := _Table.of(dataset, "ModalityLUTSequence")) is not None:
+        return table.look_up(values)
+    slope, intercept = (_first(optional(dataset, f"Rescale{name}")) for name in ("Slope", "Intercept"))
+    return values * slope + intercept if slope and intercept is not None else values
+
+
 def _voi(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float64] | None:
     """Brightness 0..1 of modality values by the first VOI LUT or window; None without a usable one."""
-    table = dataset.get("VOILUTSequence")
-    if table and table[0].get("LUTDescriptor") and table[0].get("LUTData"):
-        top = (1 << int(table[0].LUTDescriptor[2])) - 1
-        return np.asarray(apply_voi(np.rint(values).astype(np.int32), dataset), np.float64) / top
-    centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    if (table := _Table.of(dataset, "VOILUTSequence")) is not None:
+        return table.look_up(values) / table.top
+    centre, width = _first(optional(dataset, "WindowCenter")), _first(optional(dataset, "WindowWidth"))
     if centre is None or width is None or width <= 0:
         return None
-    match dataset.get("VOILUTFunction") or "LINEAR":
+    match optional(dataset, "VOILUTFunction") or "LINEAR":
         case "SIGMOID":
             return np.asarray(1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -500, 500))))
         case "LINEAR_EXACT":
@@ -95,20 +140,20 @@ def _voi(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float64] |
 
 
 def _first(value: object) -> float | None:
-    """The first of one or several decimal strings; None where absent or not a number."""
-    chosen = value[0] if isinstance(value, list | tuple) or hasattr(value, "append") else value  # type: ignore[index]
+    """The first of one or several numbers; None where absent or not a number."""
     try:
+        chosen = value[0] if isinstance(value, list | tuple) or hasattr(value, "append") else value  # type: ignore[index]
         number = float(chosen)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, IndexError):
         return None
     return number if np.isfinite(number) else None
 
 
 def _padding(stored: NDArray[np.int32], dataset: Dataset) -> NDArray[np.bool_]:
     """Which stored values Pixel Padding Value and its range limit declare to be outside the radiograph."""
-    first = dataset.get("PixelPaddingValue")
+    first = _first(optional(dataset, "PixelPaddingValue"))
     if first is None:
         return np.zeros(stored.shape, bool)
-    last = dataset.get("PixelPaddingRangeLimit")
-    low, high = sorted((int(first), int(first if last is None else last)))
+    last = _first(optional(dataset, "PixelPaddingRangeLimit"))
+    low, high = sorted((first, first if last is None else last))
     return np.asarray((stored >= low) & (stored <= high))

@@ -1,28 +1,36 @@
 """Decoding of DICOM: every transfer syntax, every step from stored value to brightness, every refusal."""
 
+import io
 import time
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForProcessing,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLSLossless,
+    SecondaryCaptureImageStorage,
 )
 
 from models.rejection import Rejection, RejectionCode
 from runners.decode import decode
+from runners.decode_dicom import OUR_DEVICE_UID
 from runners.decoded import Decoded, DecodeLimits
+from service.contract import DEVICE_UID
 from tests.runners.radiographs import LOSSLESS, NATIVE, dicom_file, drawn, encoded
 
 LIMITS = DecodeLimits(max_pixels=4_000_000)
@@ -76,6 +84,28 @@ def test_jpeg_2000_is_decoded_at_half_size_where_that_is_enough() -> None:
     averaged = pixels(file).reshape(200, 2, 150, 2).mean(axis=(1, 3))
     assert np.abs(radiograph.pixels - averaged).max() < 0.01 * FULL
     assert pixels(file, long_side_px=400).shape == (400, 300)
+
+
+@pytest.mark.parametrize("bits", [5, 8, 12])
+def test_jpeg_2000_of_any_depth_in_sixteen_bits(bits: int) -> None:
+    stored = drawn(bits=bits).astype(np.uint8 if bits <= 8 else np.uint16)
+    stream = imagecodecs.jpeg2k_encode(
+        stored, level=0, reversible=True, codecformat="j2k", bitspersample=bits
+    )
+    header = {"BitsStored": bits, "HighBit": bits - 1}
+    words = stored.astype(np.uint16)
+    file = dicom_file(words, syntax=JPEG2000Lossless, PixelData=_item(stream), **header)
+    assert np.array_equal(pixels(file), pixels(dicom_file(words, **header)))
+
+
+@pytest.mark.parametrize(("levels", "shape"), [(0, (400, 300)), (1, (200, 150)), (5, (100, 75))])
+def test_jpeg_2000_is_halved_no_oftener_than_it_can_be(levels: int, shape: tuple[int, int]) -> None:
+    stored = drawn(400, 300)
+    stream = imagecodecs.jpeg2k_encode(
+        stored, level=0, reversible=True, codecformat="j2k", resolutions=levels + 1
+    )
+    file = dicom_file(stored, syntax=JPEG2000Lossless, PixelData=_item(stream))
+    assert pixels(file, long_side_px=100).shape == shape
 
 
 def test_window_clips_and_spreads() -> None:
@@ -141,6 +171,103 @@ def test_voi_lut_is_applied() -> None:
     assert seen[0].tolist() == [0, FULL, round(FULL * 51 / 255), round(FULL * 102 / 255)]
 
 
+@pytest.mark.parametrize("syntax", NATIVE)
+@pytest.mark.parametrize("packed", [False, True], ids=["an entry to a word", "two entries to a word"])
+def test_voi_lut_of_twelve_to_eight_bits(syntax: str, packed: bool) -> None:
+    stored = drawn()
+    entries = (np.arange(4096) >> 4).astype(np.uint8 if packed else np.uint16)
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    table = Dataset()
+    table.LUTDescriptor = [4096, 0, 8]
+    table.LUTData = entries.view("<u2").astype(f"{order}u2").tobytes()
+    seen = pixels(dicom_file(stored, syntax=syntax, VOILUTSequence=[table]))
+    assert np.allclose(seen, (stored >> 4) / 255 * FULL, atol=1)
+
+
+@pytest.mark.parametrize(
+    "descriptor", [[4, 0, 0], [4, 0, 7], [4, 0, 17], [5, 0, 8], [0, 0, 16], [4, 0]], ids=str
+)
+@pytest.mark.parametrize("sequence", ["ModalityLUTSequence", "VOILUTSequence"])
+def test_a_table_that_cannot_be_used_is_left_out(sequence: str, descriptor: list[int]) -> None:
+    stored = drawn()
+    table = Dataset()
+    table.LUTDescriptor = descriptor
+    table.LUTData = np.array([0, 255, 51, 102], "<u2").tobytes()
+    assert np.array_equal(pixels(dicom_file(stored, **{sequence: [table]})), pixels(dicom_file(stored)))
+
+
+def _without_data() -> Dataset:
+    table = Dataset()
+    table.LUTDescriptor = [4, 0, 8]
+    table.add_new("LUTData", "US", None)
+    return table
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"RescaleSlope": None, "RescaleIntercept": -1000},
+        {"RescaleSlope": 2, "RescaleIntercept": None},
+        {"RescaleSlope": 0, "RescaleIntercept": 0},
+        {"ModalityLUTSequence": []},
+        {"VOILUTSequence": [Dataset()]},
+        {"VOILUTSequence": [_without_data()]},
+        {"HighBit": None},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless])
+def test_what_says_nothing_is_left_out(syntax: str, header: dict[str, object]) -> None:
+    stored = drawn()
+    file = dicom_file(stored, syntax=syntax, RescaleSlope=3, RescaleIntercept=7)
+    assert np.array_equal(pixels(_changed(file, **header)), pixels(dicom_file(stored)))
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "WindowCenter", "PixelSpacing"])
+def test_words_in_place_of_numbers_are_left_out(keyword: str) -> None:
+    stored = drawn()
+    usual = {"RescaleIntercept": 7, "WindowWidth": 100, keyword: "12345678"}
+    file = dicom_file(stored, **usual).replace(b"12345678", b"unknown ")
+    assert np.array_equal(pixels(file), pixels(dicom_file(stored)))
+
+
+@pytest.mark.parametrize("value", [None, "empty"])
+@pytest.mark.parametrize("keyword", ["PixelRepresentation", "SamplesPerPixel"])
+@pytest.mark.parametrize("syntax", [*NATIVE, *LOSSLESS])
+def test_one_unsigned_sample_is_what_a_header_means_that_does_not_say(
+    syntax: str, keyword: str, value: str | None
+) -> None:
+    stored = drawn()
+    table = Dataset()
+    table.LUTDescriptor = [4096, 0, 12]
+    table.LUTData = np.arange(4096, dtype=">u2" if syntax == ExplicitVRBigEndian else "<u2").tobytes()
+    header = {"VOILUTSequence": [table], "PixelPaddingValue": 4095}
+    file = dicom_file(stored, syntax=syntax, **header)
+    silent = _changed(file, **{keyword: ... if value is None else None})
+    assert np.array_equal(pixels(silent), pixels(file))
+
+
+def test_of_two_padding_values_the_first_is_taken() -> None:
+    stored = drawn()
+    one = pixels(dicom_file(stored, PixelPaddingValue=int(stored.max())))
+    assert np.array_equal(pixels(dicom_file(stored, PixelPaddingValue=[int(stored.max()), 0])), one)
+
+
+def _changed(file: bytes, **header: object) -> bytes:
+    """The file with other attributes: None empties one, `...` takes it out."""
+    dataset = dcmread(io.BytesIO(file))
+    for keyword, value in header.items():
+        if value is ...:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    if {"RescaleSlope", "RescaleIntercept"}.isdisjoint(header) and "RescaleSlope" in dataset:
+        del dataset.RescaleSlope, dataset.RescaleIntercept
+    changed = io.BytesIO()
+    dataset.save_as(changed)
+    return changed.getvalue()
+
+
 def test_padding_is_black_and_does_not_stretch_the_contrast() -> None:
     stored = drawn()
     padded = stored.copy()
@@ -203,6 +330,25 @@ def test_header_facts_travel_along() -> None:
 )
 def test_refused_by_its_header(header: dict[str, object], code: RejectionCode) -> None:
     assert refusal(dicom_file(drawn(), **header)) is code
+
+
+@pytest.mark.parametrize("name", ["heatmap", "another device"])
+def test_what_we_made_is_no_radiograph(name: str) -> None:
+    equipment = Dataset()
+    equipment.DeviceUID = OUR_DEVICE_UID if name == "heatmap" else "2.25.1"
+    file = dicom_file(
+        drawn(),
+        SOPClassUID=SecondaryCaptureImageStorage,
+        ContributingEquipmentSequence=[Dataset(), equipment],
+    )
+    if name == "heatmap":
+        assert refusal(file) is RejectionCode.NOT_A_RADIOGRAPH
+    else:
+        assert pixels(file).any()
+
+
+def test_our_device_is_the_one_that_the_objects_name() -> None:
+    assert OUR_DEVICE_UID == DEVICE_UID
 
 
 def test_blank_radiograph_is_refused() -> None:

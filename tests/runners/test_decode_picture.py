@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from models.rejection import Rejection, RejectionCode
 from runners.decode import decode
@@ -66,11 +67,25 @@ def test_transparency_is_black() -> None:
     assert seen[15, 15] == 200
 
 
-def test_exif_orientation_is_undone() -> None:
+@pytest.mark.parametrize("orientation", range(10))
+def test_exif_orientation_is_undone(orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: rotate by 270° to see it upright
+    exif[0x0112] = orientation
+    data = saved(Image.fromarray(GREY), "PNG", exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert np.array_equal(pixels(data), np.asarray(upright))
+
+
+def test_damaged_exif_does_no_harm() -> None:
+    text = PngInfo()
+    text.add_text("Raw profile type exif", "\nexif\n4\nnot hexadecimal")
+    assert np.array_equal(pixels(saved(Image.fromarray(GREY), "PNG", pnginfo=text)), GREY)
+
+
+def test_exif_orientation_is_undone_where_the_rest_is_damaged() -> None:
+    orientation, words_as_resolution = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0), b"\x1a\1\2\0\1\0\0\0a\0\0\0"
+    exif = b"Exif\0\0II*\0\x08\0\0\0\2\0" + orientation + words_as_resolution + bytes(4)
     seen = pixels(saved(Image.fromarray(GREY), "JPEG", quality=95, exif=exif))
-    assert seen.shape == GREY.T.shape
     assert np.abs(seen.astype(int) - np.rot90(GREY, -1)).max() <= 4
 
 
