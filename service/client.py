@@ -50,7 +50,7 @@ class ServiceFault(ServiceError):
 
 
 class Client:
-    """A connection to one service; close it, or use `with`. Methods raise ServiceError and nothing else.
+    """Asks one service; close it, or use `with`. Methods raise ServiceError and nothing else.
 
     timeout: seconds for one whole answer (httpx's read timeout), connecting included.
     tls: whom to trust at an https:// URL, and the certificate to show; None trusts the public authorities.
@@ -69,6 +69,9 @@ class Client:
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
             verify=tls or True,
+            # A connection a request: one that is kept stays with its replica of a Kubernetes service, and
+            # replicas that are added would never be asked.
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     def score_study(

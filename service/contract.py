@@ -3,7 +3,7 @@
 This module and `service.client` are all of the service that the listener may import: no numpy, no bentoml.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -15,6 +15,10 @@ IMPLEMENTATION_VERSION_NAME: Final = "SKIAGRAPH_01"
 IMPLEMENTATION_CLASS_UID: Final = "2.25.169231491554929739403378190717377802286"
 DEVICE_UID: Final = "2.25.139816023965673135483145223674536176030"
 UID_NAMESPACE: Final = "2.25.252099865121061449378648387468147773177"
+
+# The report says it in local time: what lies between has a date in every time zone.
+_EARLIEST: Final = datetime(1900, 1, 1, tzinfo=UTC)
+_TOO_LATE: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 Uid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
 
@@ -115,7 +119,7 @@ class StudyRequest(Wire):
     """
 
     study_instance_uid: Uid
-    result_time: AwareDatetime
+    result_time: Annotated[AwareDatetime, Field(ge=_EARLIEST, lt=_TOO_LATE)]
     revision: Annotated[int, Field(ge=1)] = 1
     predecessor: Reference | None = None
     model: str | None = None

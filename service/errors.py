@@ -3,13 +3,16 @@
 ProblemError
 ├── Rejected    422 (or 400, 401, 403, 404, 413, 415)   this request can never work
 ├── TryLater    429 / 503 / 504               the same request may work later
-└── Fault       500                           a bug or a broken install
+└── Fault       500 / 503                     a bug, or a broken install: 503, it is the fault of no request
 ServingEnded
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from service.contract import Problem
+
+REPAIR_SECONDS: Final = 30  # after which to ask a broken install again
 
 
 class ProblemError(Exception):

@@ -55,15 +55,17 @@ class Guard:
             except ClientDisconnect:
                 _log.info("the client went away")
             except Exception as error:
+                problem = answer(as_problem(error))
                 if status:  # an answer is on its way: nothing but cutting it off is honest
                     raise
-                await answer(as_problem(error))(scope, receive, send_named)
-            route = getattr(scope.get("route"), "path", "unknown")
-            seconds = time.perf_counter() - started
-            metrics.observe_request(route, status, seconds)
-            _log.info(
-                "request", method=scope["method"], route=route, status=status, seconds=round(seconds, 3)
-            )
+                await problem(scope, receive, send_named)
+            finally:
+                route = getattr(scope.get("route"), "path", "unknown")
+                seconds = time.perf_counter() - started
+                metrics.observe_request(route, status, seconds)
+                _log.info(
+                    "request", method=scope["method"], route=route, status=status, seconds=round(seconds, 3)
+                )
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         needed = scope_of(scope["method"], scope["path"])

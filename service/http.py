@@ -9,15 +9,17 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from models.rejection import Rejection
 from service import metrics
 from service.ahead import in_order
 from service.contract import RadiographResult
-from service.errors import Fault, ProblemError, Rejected, TryLater
+from service.errors import REPAIR_SECONDS, Fault, ProblemError, Rejected, TryLater
 from service.guard import answer, as_problem
 from service.openapi import description
 from service.parts import multipart_related, read_radiograph, read_radiographs, read_study, taken, zipped
@@ -27,6 +29,7 @@ from skiagraph import __version__
 if TYPE_CHECKING:
     from models.package import ModelPackage
     from runners.analysis import Scored
+    from runners.loaded import EngineReport
     from service.pipeline import Analysed, Pipeline
     from service.study import StudyPipeline
     from skiagraph.settings import Settings
@@ -141,19 +144,20 @@ async def get_live(_: Request) -> Response:
     return JSONResponse({"alive": True})
 
 
-async def get_metrics(_: Request) -> Response:
+async def get_metrics(request: Request) -> Response:
     """The metrics of all processes of the service."""
-    text = await asyncio.to_thread(metrics.exposition)
+    try:
+        ready = bool(await _engines(_rooms(request)))
+    except ProblemError:
+        ready = False
+    text = await asyncio.to_thread(metrics.exposition, ready=ready)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 async def get_ready(request: Request) -> Response:
     """Whether radiographs can be scored, by which engine and why by that one."""
-    rooms = _rooms(request)
     try:
-        if rooms.pipeline is None:
-            raise _broken(rooms)
-        engines = await rooms.pipeline.ready()
+        engines = await _engines(_rooms(request))
     except ProblemError as error:
         status, headers = 503, {"Retry-After": "2"} | error.headers
         body: dict[str, Any] = {"ready": False, "code": error.problem.code, "reason": error.problem.detail}
@@ -183,12 +187,21 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     )
 
 
-async def on_problem(_: Request, error: Exception) -> Response:
-    """What our own code raises."""
+async def on_error(_: Request, error: Exception) -> Response:
+    """What our own code raises, foreseen or not; that the client went away is for Guard to say."""
+    if isinstance(error, ClientDisconnect):
+        raise error
     return answer(as_problem(error))
 
 
-api = Starlette(
+class Api(Starlette):
+    """Starlette without its outermost layer, which answers what nobody foresaw in plain text."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return ExceptionMiddleware(self.router, handlers=self.exception_handlers)
+
+
+api = Api(
     routes=[
         Route("/v1/studies", post_study, methods=["POST"]),
         Route("/v1/score", post_score, methods=["POST"]),
@@ -201,7 +214,7 @@ api = Starlette(
         Route("/readyz", get_ready),
         Route("/metrics", get_metrics),
     ],
-    exception_handlers={HTTPException: on_http_exception, ProblemError: on_problem},
+    exception_handlers={HTTPException: on_http_exception, Exception: on_error},
 )
 
 
@@ -220,7 +233,14 @@ def _pipeline(request: Request) -> "Pipeline":
 def _broken(rooms: Rooms) -> ProblemError:
     if rooms.fault is None:
         return TryLater(503, "starting", "the service is starting", retry_after_seconds=2)
-    return Fault(500, "package_fault", rooms.fault)
+    return Fault(503, "package_fault", rooms.fault, retry_after_seconds=REPAIR_SECONDS)
+
+
+async def _engines(rooms: Rooms) -> "dict[str, EngineReport]":
+    """The engines that can score now; TryLater or Fault says why there are none."""
+    if rooms.pipeline is None:
+        raise _broken(rooms)
+    return await rooms.pipeline.ready()
 
 
 async def _analysed(request: Request, *, drawn: bool) -> "Analysed":

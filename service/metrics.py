@@ -1,10 +1,12 @@
 """Metrics of the inference half; safe in several processes. Labels are bounded and free of PHI."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from models.rejection import RejectionCode
 from service.contract import RadiographResult, Status
@@ -115,8 +117,21 @@ def observe_request(route: str, status: int, seconds: float) -> None:
     _http.labels(route, str(status)).observe(seconds)
 
 
-def exposition() -> bytes:
+class _Ready(Collector):
+    """Of this scrape alone; a Gauge would stay in a file when its process is gone."""
+
+    def __init__(self, ready: bool) -> None:
+        self._ready = ready
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily(
+            "skiagraph_service_ready", "Whether radiographs can be scored now, as /readyz says", self._ready
+        )
+
+
+def exposition(*, ready: bool) -> bytes:
     """Everything that is counted, by this process and by the others of the service."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(_Ready(ready))
     return bytes(generate_latest(registry))

@@ -17,7 +17,7 @@ from runners.preprocessor import PrepareJob, Preprocessor
 from runners.scorer import AnomalyScorer, ScoreJob
 from service import metrics
 from service.contract import ModelIdentity, RadiographResult
-from service.errors import Fault, Rejected, TryLater
+from service.errors import REPAIR_SECONDS, Fault, Rejected, TryLater
 from service.results import identity_of, result_of
 from skiagraph import log
 from skiagraph.settings.service import ServiceSettings
@@ -25,7 +25,7 @@ from skiagraph.settings.service import ServiceSettings
 _log = log.get(__name__)
 _Answer = TypeVar("_Answer")
 _RETRY_SECONDS = 2
-_PROBE_SECONDS = 5
+_PROBE_SECONDS = 5  # in all: probes and scrapes wait hardly longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +70,22 @@ class Pipeline:
         if not self._engines:
             answer = await _asked(self._scorer.to_async.engines)  # type: ignore[attr-defined]
             if answer.fault is not None:
-                raise Fault(500, "engine_fault", answer.fault)
+                raise Fault(503, "engine_fault", answer.fault, retry_after_seconds=REPAIR_SECONDS)
             self._engines = answer.parcel.content
             metrics.show_engines(self._engines.values())
         return self._engines
 
     async def ready(self) -> dict[str, EngineReport]:
         """The engines, asked of runners that answer now; TryLater or Fault says why not."""
-        engines = await self.engines()
         runners: tuple[Any, ...] = (self._preprocessor, self._scorer)
-        answers = await asyncio.gather(*(_asked(runner.is_ready, _PROBE_SECONDS) for runner in runners))
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                engines = await self.engines()
+                answers = await asyncio.gather(*(_asked(runner.is_ready) for runner in runners))
+        except TimeoutError as error:
+            raise _runner_away() from error
         if not all(answers):
-            raise TryLater(503, "runner_away", "a runner is starting or restarting", retry_after_seconds=2)
+            raise _runner_away()
         return engines
 
     async def choose(self, model: str | None, operating_point: str | None) -> ModelChoice:
@@ -176,6 +180,10 @@ async def _asked(call: Callable[..., Awaitable[_Answer]], *arguments: object) ->
     except BentoMLException as error:
         raise Fault(500, "runner_fault", "a runner failed: see the log of the service") from error
     except (TimeoutError, OSError, ClientError) as error:
-        raise TryLater(
-            503, "runner_away", "a runner is starting or restarting", retry_after_seconds=_RETRY_SECONDS
-        ) from error
+        raise _runner_away() from error
+
+
+def _runner_away() -> TryLater:
+    return TryLater(
+        503, "runner_away", "a runner is starting or restarting", retry_after_seconds=_RETRY_SECONDS
+    )

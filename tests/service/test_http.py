@@ -1,9 +1,11 @@
 """The HTTP API of a real service: right answers, and a problem for everything else."""
 
 import io
+import socket
+import time
 import zipfile
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import ClassVar
@@ -22,6 +24,7 @@ from service.contract import ObjectKind, Problem, RadiographResult, Status, Stud
 from service.report.words import GATE_OFF
 from service.results import identity_of, result_of
 from skiagraph.settings import Settings
+from tests.dicom_listener.peers import until
 from tests.runners.radiographs import dicom_file, drawn
 from tests.service.conftest import Running
 
@@ -36,6 +39,10 @@ def hand(shared_data: Path) -> bytes:
 def request_for(instance: bytes, **members: object) -> StudyRequest:
     uid = pydicom.dcmread(io.BytesIO(instance), stop_before_pixels=True).StudyInstanceUID
     return StudyRequest(study_instance_uid=uid, result_time=WHEN, **members)
+
+
+def asked_at(result_time: str) -> str:
+    return f'{{"study_instance_uid": "1.2.3", "result_time": "{result_time}"}}'
 
 
 def problem(answer: httpx.Response) -> Problem:
@@ -167,8 +174,10 @@ def test_models_say_what_they_were_measured_to_do(http: httpx.Client) -> None:
         ({"request": "{}"}, 422, "instances"),
         ({"request": "{}", "instances": b"x"}, 422, "request.study_instance_uid"),
         ({"request": "no json", "instances": b"x"}, 422, "request"),
+        ({"request": asked_at("0001-01-01T00:00:00Z"), "instances": b"x"}, 422, "request.result_time"),
+        ({"request": asked_at("9999-12-31T23:59:59Z"), "instances": b"x"}, 422, "request.result_time"),
     ],
-    ids=["no request", "no instances", "empty request", "not json"],
+    ids=["no request", "no instances", "empty request", "not json", "year 1", "year 9999"],
 )
 def test_malformed_study_names_the_field(
     http: httpx.Client, files: dict[str, str | bytes], status: int, field: str
@@ -339,6 +348,48 @@ def test_ready_says_which_engine_and_why(http: httpx.Client) -> None:
     assert engine["parity"] < 0.005
     assert engine["reason"]
     assert http.get("/livez").status_code == 200
+    assert "\nskiagraph_service_ready 1.0\n" in http.get("/metrics").text
+
+
+def test_a_client_that_goes_away_is_logged_and_is_no_error(http: httpx.Client, service: Running) -> None:
+    def broken() -> list[str]:
+        return [line for line in http.get("/metrics").text.splitlines() if 'status="500"' in line]
+
+    before = broken()
+    with socket.create_connection(("127.0.0.1", http.base_url.port or 0)) as connection:
+        connection.sendall(
+            b"POST /v1/score HTTP/1.1\r\nHost: service\r\nContent-Length: 1000\r\n"
+            b"X-Correlation-ID: goes-away\r\n\r\nhalf of it"
+        )
+        time.sleep(0.3)  # it has arrived
+    lines = until(lambda: [line for line in service.log.read_text().splitlines() if "goes-away" in line][1:])
+    assert '"status": 0' in lines[-1]
+    assert "Traceback" not in service.log.read_text()
+    assert broken() == before
+
+
+class Kept(BaseHTTPRequestHandler):
+    """Keeps its connections open, and knows from which port each request came."""
+
+    protocol_version = "HTTP/1.1"
+    ports: ClassVar[list[int]] = []
+
+    def do_GET(self) -> None:
+        self.ports.append(self.client_address[1])
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def test_client_makes_a_connection_for_each_request() -> None:
+    """Else replicas that are added behind one address would never be asked."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Kept) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with Client(f"http://127.0.0.1:{server.server_port}") as client:
+            assert client.ready()
+            assert client.ready()
+        server.shutdown()
+    assert len(set(Kept.ports)) == 2
 
 
 def test_client_calls_a_service_that_is_away_transient() -> None:

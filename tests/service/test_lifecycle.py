@@ -1,12 +1,13 @@
 """Start, stop and breakage of a real service: nothing left behind, nothing answered wrongly."""
 
 import hashlib
+import json
 import shutil
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,6 +62,21 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     stop(running)
 
 
+def test_wedged_scorer_is_not_ready_and_holds_no_scrape_up(victim: Running) -> None:
+    (scorer,) = [each for each in workers(victim) if "AnomalyScorer" in each.cmdline()]
+    assert metric(victim, "skiagraph_service_ready") == 1
+    scorer.suspend()
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            scraped = pool.submit(httpx.get, f"{victim.url}/metrics", timeout=8)
+            probed = pool.submit(httpx.get, f"{victim.url}/readyz", timeout=8)
+        assert "\nskiagraph_service_ready 0.0\n" in scraped.result().text
+        assert (probed.result().status_code, probed.result().json()["code"]) == (503, "runner_away")
+    finally:
+        scorer.resume()
+    until(lambda: metric(victim, "skiagraph_service_ready") == 1)
+
+
 def test_killed_scorer_comes_back_and_no_answer_is_wrong(victim: Running, shared_data: Path) -> None:
     hand = (shared_data / "dicom" / "hand_kodak_cr500_j2k_lossless.dcm").read_bytes()
     (scorer,) = [each for each in workers(victim) if "AnomalyScorer" in each.cmdline()]
@@ -84,27 +100,49 @@ def test_killed_supervisor_takes_its_workers_along(victim: Running) -> None:
     assert gone(left, within_seconds=10)
 
 
-def test_damaged_package_is_not_ready_and_says_why(tmp_path: Path) -> None:
-    package = tmp_path / "damaged"
-    shutil.copytree(PACKAGES / "synthetic-defects", package)
+def damage(package: Path) -> None:
     graph = package / "model.onnx"
     damaged = bytearray(graph.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     graph.write_bytes(damaged)
+
+
+def ask_too_much(package: Path) -> None:
+    """No engine is as near to the golden outputs as this."""
+    manifest = json.loads((package / "manifest.json").read_text())
+    manifest["golden"]["tolerance"] = 0.0
+    (package / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "reason"),
+    [(damage, "package_fault", "is damaged"), (ask_too_much, "engine_fault", "fails its parity check")],
+)
+def test_service_that_cannot_score_is_not_ready_and_says_why(
+    tmp_path: Path, spoil: Callable[[Path], None], code: str, reason: str
+) -> None:
+    package = tmp_path / "spoilt"
+    shutil.copytree(PACKAGES / "synthetic-defects", package)
+    spoil(package)
     running = spawn(tmp_path, free_port("127.0.0.1"), model=str(package))
     try:
         deadline = time.monotonic() + 60
         said: dict[str, object] = {}
-        while "reason" not in said and time.monotonic() < deadline:
+        while said.get("code") in (None, "runner_away") and time.monotonic() < deadline:
             try:
                 answer = httpx.get(f"{running.url}/readyz", timeout=10)
                 assert answer.status_code == 503
                 said = answer.json()
             except httpx.TransportError:
                 time.sleep(0.2)
-        assert said["code"] == "package_fault"
-        assert "is damaged" in str(said["reason"])
-        assert httpx.post(f"{running.url}/v1/score", content=b"x").status_code == 500
+        assert said["code"] == code
+        assert reason in str(said["reason"])
+        refused = httpx.post(f"{running.url}/v1/score", content=b"x")
+        assert (refused.status_code, refused.json()["code"]) == (503, code)
+        assert int(refused.headers["Retry-After"]) >= 1
+        with Client(running.url) as client, pytest.raises(TransientServiceError):
+            client.score(b"x")
+        assert metric(running, "skiagraph_service_ready") == 0
     finally:
         stop(running)
 
@@ -194,7 +232,7 @@ def refused(url: str) -> bool:
         httpx.get(f"{url}/readyz")
     except httpx.ConnectError:
         return True
-    except httpx.ReadError:
+    except (httpx.ReadError, httpx.RemoteProtocolError):
         pass  # it had been waiting to be accepted
     return False
 
