@@ -21,6 +21,10 @@ from tests.helm.settings_schema import DECIDED_BY_THE_CHART, chart_schema
         ({"listener": {"database": {"url": "postgresql://u:p@h/d"}}}, "url"),
         ({"service": {"autoscaling": {"mode": "both"}}}, "/service/autoscaling/mode"),
         ({"service": {"replicas": 0}}, "/service/replicas"),
+        (
+            {"service": {"autoscaling": {"keda": {"cooldownSeconds": 3601}}}},
+            "/service/autoscaling/keda/cooldownSeconds",
+        ),
         ({"service": {"gpu": {"enabled": "yes"}}}, "/service/gpu/enabled"),
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"networkPolicy": {"modalities": ["10.20.0.1"]}}, "/networkPolicy/modalities/0"),
