@@ -6,17 +6,17 @@ import sys
 
 import prometheus_client
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 import service.metrics
 from dicom_listener import metrics as listener_metrics
 from dicom_listener.ledger.overview import Backlog, Waiting
+from dicom_listener.readiness import Readiness
 from tests.operations import rules
 
-assert service.metrics  # declares the metrics of its half in the process's registry
 
-
-def _declared() -> dict[str, str]:
+def _declared(scrape_of_the_service: str) -> dict[str, str]:
     """Series name to type, of both halves; histograms by their three parts."""
     nothing = Waiting(depth=0, oldest_age_seconds=0.0)
     backlog = Backlog(
@@ -27,6 +27,8 @@ def _declared() -> dict[str, str]:
     families = [
         *listener_metrics.registry.collect(),
         *listener_metrics.BacklogCollector(lambda: backlog, lambda: 0).collect(),
+        *listener_metrics.ReadinessCollector(Readiness({"dicom": lambda: True})).collect(),
+        *text_string_to_metric_families(scrape_of_the_service),
         *prometheus_client.REGISTRY.collect(),
     ]
     names: dict[str, str] = {}
@@ -37,8 +39,10 @@ def _declared() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def declared() -> dict[str, str]:
-    return _declared()
+def declared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path_factory.mktemp("metrics")))
+        return _declared(service.metrics.exposition(ready=True).decode())
 
 
 def _questions() -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md for a host with systemd: carried out, or compared with what they rely on."""
+"""The commands of docs/operations.md for a host with systemd, carried out or compared with the units."""
 
 import configparser
 import os
