@@ -5,7 +5,6 @@ the PACS knows the study by those values.
 """
 
 import io
-import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -16,12 +15,12 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
-from pydicom.valuerep import validate_value
 
 from service.contract import ObjectKind, Reference
 from service.report.codes import PRIVATE_SCHEME
 from service.report.envelope import COPIED, TYPE_2_COPIED
 from service.report.errors import ReportFault
+from service.report.source import is_valid
 
 # PS3.3: type 1 attributes must have a value, type 2 attributes must be there.
 _TYPE_1: Final = (
@@ -69,8 +68,6 @@ _TYPE_1_PICTURE: Final = (
     "PixelData",
 )
 _TYPE_2_PICTURE: Final = ("PatientOrientation", "Laterality", "SeriesNumber", "PixelRepresentation")
-_UID: Final = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
-_NOT_TEXT: Final = frozenset({"SQ", "OB", "OW", "US"})
 # What a content item of each value type must hold (PS3.3 C.17.3.2).
 _VALUE_OF: Final = {
     "TEXT": "TextValue",
@@ -134,7 +131,9 @@ def _read_back(data: bytes, kind: ObjectKind) -> Dataset:
 def _judge(kind: ObjectKind, faults: list[str], dataset: Dataset) -> tuple[str, ...]:
     if faults:
         raise ReportFault(kind, tuple(faults))
-    return tuple(sorted(keyword for keyword in COPIED if keyword in dataset and _invalid(dataset, keyword)))
+    return tuple(
+        sorted(keyword for keyword in COPIED if keyword in dataset and not is_valid(dataset[keyword]))
+    )
 
 
 def _common(
@@ -152,24 +151,9 @@ def _common(
         if keyword not in dataset:
             yield f"{keyword} (type 2) is absent"
     for element in dataset:
-        if element.keyword not in COPIED and element.VR != "SQ" and _invalid(dataset, element.keyword):
+        if element.keyword not in COPIED and not is_valid(element):
             yield f"{element.keyword} is not a valid {element.VR}"
     yield from _codes(dataset)
-
-
-def _invalid(dataset: Dataset, keyword: str) -> bool:
-    element = dataset[keyword]
-    if element.VR in _NOT_TEXT or element.is_empty:
-        return False
-    values = element.value if element.VM > 1 else [element.value]
-    if element.VR == "UI":
-        return any(len(value) > 64 or not _UID.fullmatch(value) for value in values)
-    try:
-        for value in values:
-            validate_value(element.VR, value if isinstance(value, str | bytes) else str(value), config.RAISE)
-    except ValueError:
-        return True
-    return False
 
 
 def _codes(dataset: Dataset) -> Iterator[str]:

@@ -81,7 +81,7 @@ def envelope(
     dataset.InstanceNumber = instance_number
     made = _local(request.result_time, lead)
     dataset.TimezoneOffsetFromUTC = made.strftime("%z")
-    dataset.InstanceCreationDate = dataset.ContentDate = made.strftime("%Y%m%d")
+    dataset.InstanceCreationDate = dataset.ContentDate = _date(made)
     dataset.InstanceCreationTime = dataset.ContentTime = made.strftime("%H%M%S.%f")
     dataset.InstanceCreatorUID = DEVICE_UID
     dataset.Manufacturer = MANUFACTURER
@@ -131,12 +131,16 @@ def _local(moment: datetime, lead: Dataset) -> datetime:
     """`moment` in the source's zone: Timezone Offset From UTC also governs the copied Study Time."""
     offset = header.text(lead, "TimezoneOffsetFromUTC")
     try:
-        zone = datetime.strptime(offset, "%z").tzinfo if offset else moment.tzinfo
-    except ValueError:
-        zone = moment.tzinfo
-    here = moment.astimezone(zone)
-    minutes = round((here.utcoffset() or timedelta()).total_seconds() / 60)
+        here = moment.astimezone(datetime.strptime(offset, "%z").tzinfo) if offset else moment
+    except (ValueError, OverflowError):  # no offset, or the day is outside the calendar there
+        here = moment
+    minutes = int((here.utcoffset() or timedelta()).total_seconds() / 60)
     return here.astimezone(timezone(timedelta(minutes=minutes)))
+
+
+def _date(moment: datetime) -> str:
+    """DA: four digits of the year, which strftime does not give before 1000."""
+    return moment.date().isoformat().replace("-", "")
 
 
 def _equipment(model: ModelIdentity, ours: Dataset, made: datetime) -> Dataset:
@@ -146,7 +150,7 @@ def _equipment(model: ModelIdentity, ours: Dataset, made: datetime) -> Dataset:
     for keyword in ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions"):
         setattr(item, keyword, ours[keyword].value)
     item.DeviceUID = DEVICE_UID
-    item.ContributionDateTime = made.strftime("%Y%m%d%H%M%S.%f%z")
+    item.ContributionDateTime = _date(made) + made.strftime("%H%M%S.%f%z")
     item.ContributionDescription = ascii_text(
         f"Anomaly detection: {model.name} {model.version}, {model.engine} {model.precision}, "
         f"weights {model.weights_sha256[:16]}"

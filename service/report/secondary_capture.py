@@ -1,5 +1,6 @@
 """A picture as Secondary Capture (PS3.3 A.8.1): RGB, single frame, derived from the radiographs it shows."""
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -22,7 +23,8 @@ from service.report.references import instance
 from skiagraph.settings.report import ReportSettings
 
 _SERIES_NUMBER: Final = 9902
-_LOSSY_HISTORY: Final = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+_LOSSY_HISTORY: Final = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
+_DIRECTION: Final = re.compile(r"[AFHLPR]{1,3}")  # PS3.3 C.7.6.1.1.1
 _COMPRESSED: Final = {"rle": RLELossless, "jpeg2000_lossless": JPEG2000Lossless}
 
 
@@ -97,9 +99,11 @@ def with_pixels(dataset: Dataset, picture: Picture, settings: ReportSettings) ->
 
 
 def _orientation(shown: Sequence[tuple[Dataset, Reference | None]]) -> list[str] | None:
-    """The source's rows and columns are ours too; of several radiographs none is copied."""
+    """The source's rows and columns are ours too; none where several are shown, or where it is invalid."""
     element = header.element(shown[0][0], "PatientOrientation") if len(shown) == 1 else None
-    return list(element.value) if element is not None and element.VM == 2 else None
+    if element is None or element.VM != 2 or not all(_DIRECTION.fullmatch(value) for value in element.value):
+        return None
+    return list(element.value)
 
 
 def _add_sources(dataset: Dataset, sources: Sequence[Reference]) -> None:
@@ -128,12 +132,12 @@ def _series(series_instance_uid: str, instances: list[Dataset]) -> Dataset:
 
 
 def _add_lossy_history(dataset: Dataset, shown: Sequence[Dataset]) -> None:
-    """Once lossy, always lossy (PS3.3 C.7.6.1.1.5)."""
+    """Once lossy, always lossy (PS3.3 C.7.6.1.1.5); how much and how are optional, and copied where valid."""
     lossy = next((source for source in shown if header.text(source, "LossyImageCompression") == "01"), None)
+    dataset.LossyImageCompression = "00" if lossy is None else "01"
     if lossy is None:
-        dataset.LossyImageCompression = "00"
         return
     for keyword in _LOSSY_HISTORY:
         element = header.element(lossy, keyword)
-        if element is not None:
+        if element is not None and not element.is_empty and header.is_valid(element):
             dataset.add(element)

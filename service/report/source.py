@@ -5,15 +5,19 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final
 
+from pydicom import config
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
+from pydicom.valuerep import validate_value
 
 from service.contract import Reference, StudyRequest
 from service.report.codes import LATERALITIES, VIEWS
 from service.report.inputs import SourceInstance
 
+_UID: Final = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_NOT_TEXT: Final = frozenset({"SQ", "OB", "OW", "US"})
 _UID_SHAPE: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
@@ -27,6 +31,21 @@ def element(dataset: Dataset, keyword: str) -> DataElement | None:
         return deepcopy(found) if dictionary_VR(tag) == found.VR else None
     except Exception:  # pydicom raises whatever the conversion of a broken value raises
         return None
+
+
+def is_valid(element: DataElement) -> bool:
+    """Whether every value fits the VR."""
+    if element.VR in _NOT_TEXT or element.is_empty:
+        return True
+    values = element.value if element.VM > 1 else [element.value]
+    if element.VR == "UI":
+        return all(len(value) <= 64 and _UID.fullmatch(value) for value in values)
+    try:
+        for value in values:
+            validate_value(element.VR, value if isinstance(value, str | bytes) else str(value), config.RAISE)
+    except ValueError:
+        return False
+    return True
 
 
 def text(dataset: Dataset, keyword: str) -> str:

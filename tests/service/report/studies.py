@@ -115,6 +115,9 @@ VALID_HEADERS: dict[str, st.SearchStrategy[Any]] = {
     "PatientOrientation": _maybe([["R", "F"], ["L", "FP"], ""]),
     "InstanceNumber": _maybe(["1", "12", ""]),
     "BodyPartExamined": _maybe(["HAND", "EXTREMITY"]),
+    "LossyImageCompression": _maybe(["00", "01"]),
+    "LossyImageCompressionRatio": _maybe(["11.9", ["10", "2.5"], ""]),
+    "LossyImageCompressionMethod": _maybe(["ISO_10918_1", ["ISO_10918_1", "ISO_15444_1"], ""]),
 }
 # What is found in the wild and is against the standard: repeated as it is, counted apart.
 INVALID_HEADERS: dict[str, st.SearchStrategy[Any]] = {
@@ -129,7 +132,11 @@ INVALID_HEADERS: dict[str, st.SearchStrategy[Any]] = {
     "TimezoneOffsetFromUTC": _maybe(["CET", "+9"]),
     "Laterality": _maybe(["left", "X"]),
     "ViewPosition": _maybe(["dorso palmar view"]),
-    "PatientOrientation": _maybe([["R", "F", "H"], "?"]),
+    "PatientOrientation": _maybe(
+        [["R", "F", "H"], "?", ["l", "f"], ["Left", "Foot"], ["L/R", "F"], ["X", "Y"]]
+    ),
+    "LossyImageCompressionRatio": _maybe(["11.9047619047619047", "10:1", "1,5", ["10", "much"]]),
+    "LossyImageCompressionMethod": _maybe(["ISO 10918-1", "jpeg", ["ISO_10918_1", "x" * 17]]),
     "InstanceNumber": _maybe(["one", "-3"]),
 }
 
@@ -230,7 +237,7 @@ def header(**changes: Any) -> Dataset:
 
 def _as_text(keyword: str) -> str:
     vr = dictionary_VR(keyword)
-    return "SH" if vr == "IS" else vr
+    return "LO" if vr in ("IS", "DS") else vr
 
 
 def request(study_instance_uid: str = "1.2.3.4", **changes: Any) -> StudyRequest:
@@ -275,7 +282,16 @@ def studies(
     root = f"1.2.826.0.1.{draw(st.integers(1, 10**9))}"
     study_uid = root if valid else draw(st.sampled_from([root, f"{root}.007", "999.999.1"]))
     charset, name = draw(st.sampled_from(NAMES))
-    of_instance = {"Laterality", "ImageLaterality", "ViewPosition", "PatientOrientation", "InstanceNumber"}
+    of_instance = {
+        "Laterality",
+        "ImageLaterality",
+        "ViewPosition",
+        "PatientOrientation",
+        "InstanceNumber",
+        "LossyImageCompression",
+        "LossyImageCompressionRatio",
+        "LossyImageCompressionMethod",
+    }
     shared = {key: draw(values) for key, values in headers.items() if key not in of_instance}
     sources = []
     for index in range(draw(st.integers(1, 4))):

@@ -2,11 +2,15 @@
 
 import hashlib
 import io
+from datetime import UTC, datetime
 
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from models.rejection import Rejection, RejectionCode
+from runners.decode import decode
+from runners.decoded import DecodeLimits
 from service.contract import ObjectKind, Reference
 from service.report.build import build_study
 from service.report.inputs import BuiltObject, SourceInstance
@@ -140,6 +144,59 @@ def test_study_time_keeps_its_meaning_in_the_zone_of_the_source() -> None:
     dataset = read(build(hand(TimezoneOffsetFromUTC="-0500"))[0])
     assert (dataset.TimezoneOffsetFromUTC, dataset.StudyTime) == ("-0500", "101500")
     assert (dataset.ContentDate, dataset.ContentTime) == ("20261122", "160000.123400")
+
+
+@pytest.mark.parametrize("offset", ["+1400", "-1200", "+235959", "-235959"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(999, 6, 1, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
+    ],
+    ids=str,
+)
+def test_any_moment_is_said_in_any_zone(moment: datetime, offset: str) -> None:
+    asked = request().model_copy(update={"result_time": moment})
+    for one in build(hand(TimezoneOffsetFromUTC=offset), request=asked):
+        dataset = read(one)
+        said = f"{dataset.ContentDate}{dataset.ContentTime}{dataset.TimezoneOffsetFromUTC}"
+        assert datetime.strptime(said, "%Y%m%d%H%M%S.%f%z") == moment
+
+
+@pytest.mark.parametrize(
+    ("source_says", "is_said"),
+    [
+        (["R", "FP"], ["R", "FP"]),
+        (["l", "f"], None),
+        (["Left", "Foot"], None),
+        (["L/R", "F"], None),
+        (["X", "Y"], None),
+    ],
+)
+def test_an_orientation_is_copied_where_it_is_one(source_says: list[str], is_said: list[str] | None) -> None:
+    heatmap = read(build(hand(PatientOrientation=source_says))[1])
+    assert (heatmap.PatientOrientation or None) == is_said
+
+
+@pytest.mark.parametrize("ratio", ["11.9", "11.9047619047619047", "10:1", "1,5", ["10", "much"], ""])
+@pytest.mark.parametrize("method", ["ISO_10918_1", "ISO 10918-1", "jpeg", ""])
+def test_once_lossy_is_always_lossy_whatever_else_is_said_of_it(ratio: str | list[str], method: str) -> None:
+    lossy = {"LossyImageCompressionRatio": ratio, "LossyImageCompressionMethod": method}
+    heatmap = read(build(hand(LossyImageCompression="01", **lossy))[1])
+    assert heatmap.LossyImageCompression == "01"
+    assert heatmap.get("LossyImageCompressionRatio") == (11.9 if ratio == "11.9" else None)
+    assert heatmap.get("LossyImageCompressionMethod") == ("ISO_10918_1" if method == "ISO_10918_1" else None)
+
+
+@pytest.mark.parametrize("compression", ["none", "rle", "jpeg2000_lossless"])
+def test_no_picture_of_ours_is_read_as_a_radiograph(compression: str) -> None:
+    chosen = ReportSettings.model_validate({"compression": compression, "overview": True})
+    _, heatmap, overview = build(settings=chosen)
+    for picture in (heatmap, overview):
+        refused = decode(picture.data, limits=DecodeLimits())
+        assert isinstance(refused, Rejection)
+        assert refused.code is RejectionCode.NOT_A_RADIOGRAPH
 
 
 @pytest.mark.parametrize("compression", ["none", "rle", "jpeg2000_lossless"])
