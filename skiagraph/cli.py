@@ -3,6 +3,7 @@
 Commands import what they need when they run, so that `skiagraph --help` answers at once.
 """
 
+import io
 import signal
 import sys
 import traceback
@@ -47,6 +48,8 @@ def options(
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code; SIGTERM unwinds it, so that what it started is stopped."""
     signal.signal(signal.SIGTERM, _terminated)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the locale lacks is no reason to stop
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -41,6 +41,17 @@ def find(paths: Iterable[Path]) -> Inputs:
     return Inputs(files=tuple(files), problems=tuple(problems))
 
 
+def written_over(files: Iterable[Path], targets: Iterable[Path]) -> Path | None:
+    """The first target that is one of the files, whatever link or name leads to it."""
+    taken = {_identity(path) for path in files}
+    return next((target for target in targets if target.exists() and _identity(target) in taken), None)
+
+
+def shown(text: Path | str) -> str:
+    """Text for people and JSON: bytes of a file name that the locale cannot read become escapes."""
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def is_dicom(path: Path) -> bool:
     """True for a file with the DICOM prefix (PS3.10 7.1)."""
     try:
@@ -48,6 +59,14 @@ def is_dicom(path: Path) -> bool:
             return file.read(_PREAMBLE_BYTES + 4)[_PREAMBLE_BYTES:] == b"DICM"
     except OSError:
         return False
+
+
+def _identity(path: Path) -> tuple[int, int] | Path:
+    try:
+        found = path.stat()
+    except OSError:
+        return path
+    return found.st_dev, found.st_ino
 
 
 def _radiographs_below(folder: Path) -> Iterator[Path]:

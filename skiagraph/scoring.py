@@ -19,6 +19,7 @@ from models.rejection import Rejection, RejectionCode
 from runners.analysis import Analysis, Scored, scaled
 from service.contract import RadiographResult
 from service.results import identity_of, result_of
+from skiagraph.inputs import shown
 from skiagraph.settings import Settings
 
 _AHEAD: Final = 4  # answers a core that may wait to be taken
@@ -70,13 +71,14 @@ class Scorer(AbstractContextManager["Scorer"]):
         try:
             outcome = self._analysed(path, drawn=keep)
             if self._heatmaps is not None and isinstance(outcome, Scored):
-                write_map(self._heatmaps / f"{name}.png", outcome)
-                heatmap = self._heatmaps / f"{name}.png"
+                target = heatmap_path(self._heatmaps, name)
+                write_map(target, outcome)
+                heatmap = target
         except OSError as error:
             outcome = _unusable(f"cannot be read or written: {error.strerror or error}")
         except Exception as error:  # one file never stops the run
             outcome = _unusable(f"unexpected {type(error).__name__}: {error}")
-        result = result_of(outcome, file=str(path), model=self.model, seconds=time.perf_counter() - begin)
+        result = result_of(outcome, file=shown(path), model=self.model, seconds=time.perf_counter() - begin)
         scored = outcome if keep and isinstance(outcome, Scored) else None
         return FileScore(path=path, result=result, heatmap=heatmap, scored=scored)
 
@@ -97,7 +99,7 @@ class Scorer(AbstractContextManager["Scorer"]):
 
 
 def _unusable(reason: str) -> Rejection:
-    return Rejection(code=RejectionCode.UNDECODABLE, reason=reason)
+    return Rejection(code=RejectionCode.UNDECODABLE, reason=shown(reason))
 
 
 def grey_map(scored: Scored) -> NDArray[np.uint8]:
@@ -113,6 +115,11 @@ def write_map(path: Path, scored: Scored) -> None:
     """Write `grey_map` as PNG; OSError when it cannot be written."""
     encoded = cv2.imencode(".png", grey_map(scored), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
     path.write_bytes(encoded.tobytes())
+
+
+def heatmap_path(folder: Path, name: str) -> Path:
+    """Where the anomaly map of the radiograph of that output name goes."""
+    return folder / f"{name}.png"
 
 
 def output_names(files: Sequence[Path]) -> list[str]:

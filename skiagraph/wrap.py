@@ -8,12 +8,15 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+
+from models.rejection import Rejection
+from runners.decode_picture import decode_picture
+from runners.decoded import DecodeLimits
 
 # Made once for drawing and wrapping; not the node's own, or its loop guard would drop what we send it.
 TOOL_IMPLEMENTATION_CLASS_UID: Final = "2.25.118325402614870921653017391544026413067"
@@ -53,13 +56,15 @@ def wrap_picture(
     study_instance_uid: str | None = None,
     body_part: str | None = "HAND",
     laterality: Literal["L", "R", "U"] = "U",
+    max_pixels: int = DecodeLimits.max_pixels,
 ) -> Dataset:
     """A PNG or JPEG (8 or 16 bit, grey or colour, EXIF orientation) as DX; raises NotAPictureError.
 
     UIDs not given follow from the file's bytes: the same picture is the same study.
     """
-    pixels, bits = _read_grey(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    data = path.read_bytes()
+    pixels, bits = _read_grey(data, path.name, max_pixels)
+    digest = hashlib.sha256(data).hexdigest()
     return dx_instance(
         pixels,
         bits_stored=bits,
@@ -174,13 +179,13 @@ def _coded(code: Code) -> Dataset:
     return item
 
 
-def _read_grey(path: Path) -> tuple[NDArray[np.uint16], int]:
-    """Grey values and how many bits they use; colour by luminance."""
+def _read_grey(data: bytes, name: str, max_pixels: int) -> tuple[NDArray[np.uint16], int]:
+    """Grey values, the same that are scored, and how many bits they use."""
     try:
-        with Image.open(path, formats=("PNG", "JPEG")) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            deep = upright.mode.startswith("I")
-            grey = np.asarray(upright if deep else upright.convert("L"))
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise NotAPictureError(f"{path.name} is not a PNG or JPEG that can be read: {error}") from error
-    return np.asarray(np.clip(grey, 0, 65535), dtype=np.uint16), 16 if deep else 8
+        decoded = decode_picture(data, limits=DecodeLimits(max_pixels=max_pixels))
+    except Exception as error:  # Pillow raises whatever the damaged bytes make it raise
+        raise NotAPictureError(f"{name} is not a PNG or JPEG that can be read: {error}") from error
+    if isinstance(decoded, Rejection):
+        raise NotAPictureError(f"{name} is not a PNG or JPEG that can be read: {decoded.reason}")
+    grey = decoded.radiograph.pixels
+    return grey.astype(np.uint16), 8 * grey.dtype.itemsize

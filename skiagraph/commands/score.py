@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,22 +52,40 @@ def _score_all(
     heatmaps: Path | None,
     dicom_out: Path | None,
 ) -> int:
-    """Score, show and write; returns how many files could not be read."""
+    """Score, show and write; returns how many files could not be read and reports not be written."""
     from skiagraph.commands.progress import progress_bar
-    from skiagraph.scoring import Scorer, output_names
-    from skiagraph.study_output import StudyOutput
+    from skiagraph.scoring import Scorer, heatmap_path, output_names
+    from skiagraph.study_output import StudyOutput, object_paths
 
     failed = 0
+    names = output_names(files)
+    if heatmaps is not None:
+        _spare(files, (heatmap_path(heatmaps, name) for name in names), "--heatmaps")
+    if dicom_out is not None:
+        _spare(files, object_paths(dicom_out, names), "--dicom-out")
     with Scorer(settings, heatmaps=heatmaps) as scorer, progress_bar("scoring", len(files)) as advance:
-        names = output_names(files)
         output = StudyOutput(dicom_out, files, names, scorer) if dicom_out else None
         for answer in scorer.score(files, names, keep=output is not None):
             _show(answer, as_json)
             failed += answer.result.status == "error"
             if output is not None:
-                output.add(answer)
+                problems = output.add(answer)
+                failed += len(problems)
+                for problem in problems:
+                    typer.echo(f"skiagraph: {problem}", err=True)
             advance()
     return failed
+
+
+def _spare(files: tuple[Path, ...], targets: Iterable[Path], option: str) -> None:
+    """Raise UsageError where a radiograph would be written over by what is made of it or of another."""
+    from skiagraph.inputs import written_over
+
+    target = written_over(files, targets)
+    if target is not None:
+        raise UsageError(
+            f"{target} is to be scored and would be written over: name another folder with {option}"
+        )
 
 
 def _settings(model: str | None) -> "Settings":
@@ -86,12 +105,14 @@ def _settings(model: str | None) -> "Settings":
 
 
 def _show(answer: "FileScore", as_json: bool) -> None:
+    from skiagraph.inputs import shown
+
     if as_json:
         record = answer.result.model_dump(mode="json")
-        record["heatmap"] = str(answer.heatmap) if answer.heatmap else None
+        record["heatmap"] = shown(answer.heatmap) if answer.heatmap else None
         sys.stdout.write(json.dumps(record) + "\n")
     else:
-        sys.stdout.write(f"{answer.path}  {_sentence(answer.result)}\n")
+        sys.stdout.write(f"{shown(answer.path)}  {_sentence(answer.result)}\n")
     sys.stdout.flush()
 
 

@@ -1,11 +1,13 @@
 """The command line as a user meets it: exit codes, one-line errors, standard output for programs."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import cv2
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from dicom_listener.ledger.connection import Database, ledger_url
 from skiagraph.phantom import PhantomKind, as_dicom, draw
@@ -165,6 +168,106 @@ def test_heatmaps_are_grey_of_the_source_size_and_never_overwritten(
         for region in one["regions"]:  # type: ignore[attr-defined]
             assert 0 <= region["x"] <= region["x"] + region["width"] <= header.Columns
             assert 0 <= region["y"] <= region["y"] + region["height"] <= header.Rows
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "linked"),
+    [
+        ("--heatmaps", "hand.png", "folder"),
+        ("--dicom-out", "hand.report.dcm", "symbolic"),
+        ("--dicom-out", "hand.heatmap.dcm", "hard"),
+    ],
+)
+def test_a_radiograph_is_never_written_over(
+    run: Run, tmp_path: Path, phantom_file: Path, option: str, name: str, linked: str
+) -> None:
+    before = phantom_file.read_bytes()
+    radiograph, out = tmp_path / "in" / name, tmp_path / "out"
+    radiograph.parent.mkdir()
+    radiograph.write_bytes(before)
+    (tmp_path / "hand.dcm").write_bytes(before)
+    if linked == "folder":
+        out.symlink_to(radiograph.parent)
+    else:
+        out.mkdir()
+        link = (out / name).symlink_to if linked == "symbolic" else (out / name).hardlink_to
+        link(radiograph)
+    answer = run("score", tmp_path / "hand.dcm", radiograph, option, out)
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert f"another folder with {option}" in answer.stderr
+    assert_one_line(answer.stderr)
+    assert radiograph.read_bytes() == before
+
+
+def test_heatmaps_may_lie_beside_radiographs_of_other_names(
+    run: Run, tmp_path: Path, phantom_file: Path
+) -> None:
+    shutil.copy(phantom_file, tmp_path / "hand.dcm")
+    answer = run("score", "hand.dcm", "--heatmaps", ".", "--dicom-out", ".")
+    assert answer.returncode == 0, answer.stderr
+    assert (tmp_path / "hand.dcm").read_bytes() == phantom_file.read_bytes()
+
+
+def test_no_file_keeps_the_later_ones_from_their_reports(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, keyword, uid in (
+        ("a.dcm", "StudyInstanceUID", b"1.2.abc"),
+        ("b.dcm", "SOPInstanceUID", b"1.2.abc"),
+        ("c.dcm", "StudyInstanceUID", bytes(7)),
+    ):
+        odd = as_dicom(draw(PhantomKind.PLAIN, seed=1))
+        setattr(odd, keyword, "1.2.999")
+        odd.save_as(folder / name, enforce_file_format=True)
+        whole = (folder / name).read_bytes()
+        assert b"1.2.999" in whole
+        (folder / name).write_bytes(whole.replace(b"1.2.999", uid))
+    hand = draw(PhantomKind.PLAIN, seed=2)
+    grey = Image.fromarray((hand.pixels / hand.pixels.max() * 255).astype(np.uint8))
+    grey.save(folder / "d.png", exif=b"Exif\0\0QQ*\0" + bytes(8))
+    grey.save(folder / "e.png")
+    whole = (folder / "e.png").read_bytes()
+    short = b"gAMA\0\1"
+    chunk = (len(short) - 4).to_bytes(4) + short + zlib.crc32(short).to_bytes(4)
+    (folder / "e.png").write_bytes(whole[:33] + chunk + whole[33:])
+    as_dicom(hand).save_as(folder / "f.dcm", enforce_file_format=True)
+
+    answer = run("score", folder, "--json", "--dicom-out", tmp_path / "out")
+    assert answer.returncode == 1
+    assert [Path(str(one["file"])).name for one in records(answer.stdout)] == [
+        *("a.dcm", "b.dcm", "c.dcm", "d.png", "e.png", "f.dcm")
+    ]
+    said = [line for line in answer.stderr.splitlines() if line.startswith("skiagraph: ")]
+    assert [re.findall(r"\w\.dcm: n|\w+_uid|Instance UID", line) for line in said] == [
+        ["a.dcm: n", "study_instance_uid"],
+        ["b.dcm: n", "sop_instance_uid"],
+        ["c.dcm: n", "Instance UID"],
+    ]
+    assert "unexpected" not in answer.stderr
+    assert {"d.report.dcm", "f.report.dcm"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_a_picture_that_is_not_scored_is_not_read_for_a_report(run: Run, tmp_path: Path) -> None:
+    Image.new("L", (10_000, 8_000)).save(tmp_path / "large.png")
+    answer = run("score", "large.png", "--json", "--dicom-out", "out")
+    assert answer.returncode == 1
+    assert records(answer.stdout)[0]["reason_code"] == "too_large"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_file_name_that_is_not_unicode_has_an_answer(
+    run: Run, tmp_path: Path, phantom_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = tmp_path / os.fsdecode(b"M\xfcller.dcm")
+    shutil.copy(phantom_file, named)
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        monkeypatch.setenv("PYTHONIOENCODING", encoding)
+        for arguments in ((), ("--json", "--heatmaps", tmp_path / "maps")):
+            answer = run("score", named, *arguments)
+            assert answer.returncode == 0, answer.stderr
+            assert "M\\udcfcller.dcm" in answer.stdout.replace("\\\\", "\\")
 
 
 @pytest.mark.debian("dciodvfy")

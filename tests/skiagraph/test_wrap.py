@@ -32,6 +32,18 @@ def test_colour_becomes_luminance_and_exif_orientation_is_applied(tmp_path: Path
     assert pixels[:, 4].mean() == pytest.approx(0, abs=4)
 
 
+def test_damaged_exif_leaves_a_picture_as_it_is(tmp_path: Path) -> None:
+    Image.new("L", (40, 20)).save(tmp_path / "a.png", exif=b"Exif\0\0QQ*\0" + bytes(8))
+    dataset = wrap_picture(tmp_path / "a.png")
+    assert (dataset.Rows, dataset.Columns) == (20, 40)
+
+
+def test_a_picture_beyond_the_limit_is_not_decoded(tmp_path: Path) -> None:
+    Image.new("L", (40, 20)).save(tmp_path / "a.png")
+    with pytest.raises(NotAPictureError, match=r"40 × 20 pixels"):
+        wrap_picture(tmp_path / "a.png", max_pixels=799)
+
+
 def test_the_same_picture_is_the_same_study_and_another_is_not(tmp_path: Path) -> None:
     for name, grey in (("a", 10), ("b", 10), ("c", 11)):
         Image.new("L", (30, 30), grey).save(tmp_path / f"{name}.png")
@@ -40,7 +52,11 @@ def test_the_same_picture_is_the_same_study_and_another_is_not(tmp_path: Path) -
     assert one.StudyInstanceUID != other.StudyInstanceUID
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n truncated"])
+# Pillow raises ValueError and struct.error for chunks that are too short.
+SHORT_GAMA = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\1\0\0\0\1\x08\0\0\0\0\x3a\x7e\x9b\x55\0\0\0\2gAMA\0\1"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n truncated", SHORT_GAMA])
 def test_what_is_no_picture_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(NotAPictureError, match=r"x\.png is not a PNG or JPEG"):
