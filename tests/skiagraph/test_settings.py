@@ -62,6 +62,7 @@ def test_a_list_of_destinations_can_come_from_the_environment(monkeypatch: pytes
         ("listener: {quiet_period_seconds: 0}", ["listener.quiet_period_seconds", "greater than 0"]),
         ("listener: {destinations: [{name: a, ae_title: A, host: h}]}", ["destinations.0.port", "required"]),
         ("nonsense: true", ["nonsense"]),
+        ("log_level: loud", ["log_level", "'loud'", "DEBUG, INFO, WARNING, ERROR, CRITICAL"]),
         ("listener: [1, 2", ["skiagraph.yaml", "cannot be read"]),
         ("just a sentence", ["skiagraph.yaml"]),
     ],
@@ -72,6 +73,82 @@ def test_wrong_settings_say_what_is_wrong(tmp_path: Path, text: str, said: list[
         load(path)
     for word in said:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("level", ["info", "Info", "INFO"])
+def test_a_log_level_may_be_written_small(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    monkeypatch.setenv("SKIAGRAPH_LOG_LEVEL", level)
+    assert load().log_level == "INFO"
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("SKIAGRAPH_LISENER__PORT", "SKIAGRAPH_LISTENER__PORT"),
+        ("SKIAGRAPH_LISTENER_PORT", "SKIAGRAPH_LISTENER__PORT"),
+        ("SKIAGRAPH_LISTENER_RETRY_FAULTS", "SKIAGRAPH_LISTENER__RETRY__FAULTS"),
+        ("SKIAGRAPH_SERVICES__TLS__KEY", "SKIAGRAPH_SERVICE__TLS__KEY"),
+        ("SKIAGRAPH_SERVICE_TOKENS", "SKIAGRAPH_SERVICE__TOKENS"),
+        ("SKIAGRAPH_LOGLEVEL", "SKIAGRAPH_LOG_LEVEL"),
+        ("SKIAGRAPH_LOG_LEVEL__X", "SKIAGRAPH_LOG_LEVEL"),
+        ("skiagraph_log_levle", "SKIAGRAPH_LOG_LEVEL"),
+        ("SKIAGRAPH_CONFG", "SKIAGRAPH_CONFIG"),
+    ],
+)
+def test_a_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, meant: str) -> None:
+    monkeypatch.setenv(variable, "104")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert f"{variable} is no setting: {meant} is" in str(caught.value)
+
+
+def test_a_misspelt_variable_below_a_section_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIAGRAPH_LISTENER__PROT", "104")
+    with pytest.raises(SettingsError, match=r"setting listener\.prot; .* not permitted"):
+        load()
+
+
+def test_variables_of_others_are_let_be(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "tcp://10.0.0.1:3000"
+    for name in (
+        "",
+        "LISTENER_",
+        "SERVICE_",
+    ):  # of the Services skiagraph, skiagraph-listener, skiagraph-service
+        monkeypatch.setenv(f"SKIAGRAPH_{name}SERVICE_HOST", "10.0.0.1")
+        monkeypatch.setenv(f"SKIAGRAPH_{name}SERVICE_PORT", "3000")
+        monkeypatch.setenv(f"SKIAGRAPH_{name}SERVICE_PORT_DICOM", "3000")
+        monkeypatch.setenv(f"SKIAGRAPH_{name}PORT", address)
+        monkeypatch.setenv(f"SKIAGRAPH_{name}PORT_3000_TCP", address)
+        monkeypatch.setenv(f"SKIAGRAPH_{name}PORT_3000_TCP_ADDR", "10.0.0.1")
+    root = request.config.rootpath
+    for path in (root / "Makefile", *(root / "tests" / "chaos").glob("*.py"), root / "tests" / "conftest.py"):
+        for name in re.findall(r"\bSKIAGRAPH_[A-Z]+_[A-Z]+\b", path.read_text(encoding="utf-8")):
+            monkeypatch.setenv(name, "6")
+    monkeypatch.setenv("SKIAGRAPH_LISENER__PORT", "")
+    assert load().listener.port == 11112
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("service: {tokens: [{name: a, sha256: MySecretToken123}]}", "service.tokens.0.sha256"),
+        ("service: {tokens: [{name: a, token: MySecretToken123}]}", "service.tokens.0.token"),
+        ("service: {tokens: [MySecretToken123]}", "service.tokens.0"),
+        ("service: {tokens: MySecretToken123}", "service.tokens"),
+        ("listener: {service_token: [MySecretToken123]}", "listener.service_token"),
+        ("listener: {service_token: 20260123}", "listener.service_token"),
+        ("listener: {database_url: 20260123}", "listener.database_url"),
+        ("listener: {service_tokn: MySecretToken123}", "listener.service_tokn"),
+    ],
+)
+def test_a_secret_is_not_repeated(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(write(tmp_path, text))
+    assert f"setting {key}; " in str(caught.value)
+    assert "123" not in str(caught.value)
 
 
 def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
