@@ -14,6 +14,7 @@ from torch import nn
 from models.geometry import GeometrySpec
 from models.train.calibrate import build_atlas, calibrate, hold_out, operating_points, perceive
 from models.train.data import load_inputs
+from models.train.errors import RunError
 from models.train.golden import golden_inputs
 from models.train.graph import Detector
 from models.train.onnx_file import serialized
@@ -114,8 +115,9 @@ def _compare(graph: bytes, detector: nn.Module, input_px: int) -> None:
     for name, found in zip(expected, session.run(list(expected), {"radiograph": radiographs}), strict=True):
         deviation = float(np.abs(found - expected[name]).max())
         if not deviation <= TOLERANCE / 5:
-            raise ValueError(
-                f"exported graph deviates by {deviation:.2g} in {name}, allowed is {TOLERANCE / 5}"
+            raise RunError(
+                f"the exported graph deviates by {deviation:.2g} in {name}, allowed is {TOLERANCE / 5}: "
+                "this run cannot be served; train it for fewer steps or from another seed"
             )
 
 
