@@ -229,7 +229,8 @@ class StudyWorkflows(DBOSConfiguredInstance):
             code=code,
             attempt=tried.attempts + 1,
         )
-        fault = isinstance(error, ServiceFault)
+        # Only a bug may be of this study alone. A wrong token, address or version is so for all of them.
+        fault = isinstance(error, ServiceFault) and error.problem is not None and error.problem.status == 500
         with self._database.write() as connection:
             if isinstance(error, RejectedByService):
                 revisions.rejected(connection, tried, code=code, reason=str(error))

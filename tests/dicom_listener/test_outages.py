@@ -78,6 +78,28 @@ def test_what_the_service_can_never_answer_ends_with_a_reason(tmp_path: Path) ->
             until(lambda: set(states(node)) == {"delivered"})
 
 
+@pytest.mark.parametrize(
+    "status", [401, 403, 404, 201], ids=["no token", "no scope", "no such path", "another version"]
+)
+def test_what_is_wrong_for_every_study_waits_for_its_repair(tmp_path: Path, status: int) -> None:
+    with (
+        FakeService(tmp_path / "service") as service,
+        Pacs() as pacs,
+        NodeProcess(
+            tmp_path,
+            service_url=service.url,
+            destinations=[pacs.destination],
+            retry={"first_seconds": 0.1, "longest_seconds": 0.1, "faults": 1},
+        ) as node,
+    ):
+        service.behave(status=status)  # none of them is an answer for a study
+        send(node.port, [radiograph()])
+        until(lambda: len(service.answers()) >= 3)
+        assert states(node) == {"ready": 1}
+        service.behave()
+        until(lambda: states(node) == {"delivered": 1})
+
+
 def test_requests_made_while_the_node_is_down_are_served_when_it_starts(
     tmp_path: Path, service: FakeService
 ) -> None:
