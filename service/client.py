@@ -21,9 +21,9 @@ _REJECTED = frozenset({400, 413, 415, 422})
 
 class ServiceError(Exception):
     """ServiceError
-    ├── TransientServiceError   away, overloaded or late: ask again
+    ├── TransientServiceError   away, overloaded, late or a broken install: ask again
     ├── RejectedByService       this request can never work
-    └── ServiceFault            a bug, a broken install or wrong settings
+    └── ServiceFault            a bug, or wrong settings
     """
 
     def __init__(self, message: str, *, problem: Problem | None = None) -> None:
