@@ -27,6 +27,7 @@ from dicom_listener.ledger.records import Delivery, OutgoingObject, ReportDue, R
 from dicom_listener.ledger.states import UNDELIVERED, DeliveryState, RevisionState
 from dicom_listener.spool import Spool
 from service.client import Client, RejectedByService, ServiceError, ServiceFault, TransientServiceError
+from service.contract import Problem
 from skiagraph import log
 from skiagraph.settings.listener import ListenerSettings
 
@@ -101,7 +102,9 @@ class StudyWorkflows(DBOSConfiguredInstance):
             self._not_scored(tried, error)
         except Exception as error:
             _log.exception("scoring failed on our side", study=study_instance_uid, revision=revision)
-            self._not_scored(tried, ServiceFault(f"{type(error).__name__} in the listener"))
+            said = f"{type(error).__name__} in the listener"
+            ours = Problem(title="listener fault", status=500, detail=said, code="listener_fault")
+            self._not_scored(tried, ServiceFault(said, problem=ours))
         finally:
             metrics.stage_duration_seconds.labels("scoring").observe(time.monotonic() - started)
         return ""
