@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_listener import commitment, delivery, metrics, retry
 from dicom_listener.commitment import Result
-from dicom_listener.errors import UnfitRequestError
+from dicom_listener.errors import UnfitRequestError, UnreachablePeerError
 from dicom_listener.ledger import commitments, journal
 from dicom_listener.ledger.connection import Database
 from dicom_listener.ledger.records import ReportDue, StoredInstance
@@ -173,9 +173,11 @@ class CommitmentPeers:
             )
         entity = delivery.new_entity(self._settings, asked.called_ae)
         entity.add_requested_context(commitment.SOP_CLASS)
-        association = delivery.associate(
-            entity, requester, ext_neg=[build_role(commitment.SOP_CLASS, scp_role=True)]
-        )
+        role = build_role(commitment.SOP_CLASS, scp_role=True)
+        try:
+            association = delivery.associate(entity, requester, ext_neg=[role])
+        except UnreachablePeerError as error:
+            raise _NotTakenError(str(error)) from error
         if not association.is_established:
             raise _NotTakenError(f"{asked.calling_ae} {delivery.why_not(association)}")
         try:

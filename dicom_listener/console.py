@@ -82,7 +82,7 @@ class Console(AbstractContextManager["Console"]):
         return JSONResponse({"state": state}, status_code=200 if state else 404)
 
 
-def _alive(_request: Request) -> Response:
+async def _alive(_request: Request) -> Response:
     return PlainTextResponse("alive\n")
 
 

@@ -15,6 +15,7 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from dicom_listener import commitment, tls
+from dicom_listener.errors import UnreachablePeerError
 from dicom_listener.ledger.records import OutgoingObject, SopReference
 from service.contract import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from skiagraph.settings.listener import Destination, ListenerSettings
@@ -89,7 +90,10 @@ def send(
             build_context(commitment.SOP_CLASS, [*_PLAIN]),
         ]
         handlers.append((evt.EVT_N_EVENT_REPORT, ask.on_report))
-    association = associate(entity, destination, evt_handlers=handlers)
+    try:
+        association = associate(entity, destination, handlers)
+    except UnreachablePeerError as error:
+        return Attempt(outcome=Outcome.TRANSIENT, error=str(error))
     if not association.is_established:
         return Attempt(outcome=Outcome.TRANSIENT, error=f"{destination.name} {why_not(association)}")
     worst = Attempt(outcome=Outcome.ACCEPTED)
@@ -113,7 +117,10 @@ def echo(settings: ListenerSettings, destination: Destination) -> bool:
     entity = new_entity(settings)
     entity.acse_timeout = entity.dimse_timeout = min(_ECHO_SECONDS, settings.network_timeout_seconds)
     entity.add_requested_context(Verification)
-    association = associate(entity, destination)
+    try:
+        association = associate(entity, destination)
+    except UnreachablePeerError:
+        return False
     if not association.is_established:
         return False
     try:
@@ -180,16 +187,27 @@ def _ask(association: Association, destination: Destination, ask: CommitmentRequ
     return Attempt(outcome=Outcome.ACCEPTED)
 
 
-def associate(entity: AE, destination: Destination, **options: Any) -> Association:
-    """Ask for an association; whether it is established is for the caller to see."""
+def associate(
+    entity: AE, destination: Destination, handlers: Sequence[Any] = (), **options: Any
+) -> Association:
+    """Ask for an association; whether it is established is for the caller to see. UnreachablePeerError."""
     context = tls.client_context(destination.tls) if destination.tls else None
-    return entity.associate(
-        destination.host,
-        destination.port,
-        ae_title=destination.ae_title,
-        tls_args=(context, destination.host) if context else None,
-        **options,
-    )
+    try:
+        return entity.associate(
+            destination.host,
+            destination.port,
+            ae_title=destination.ae_title,
+            tls_args=(context, destination.host) if context else None,
+            evt_handlers=[*handlers, (evt.EVT_CONN_OPEN, _never_wait_for_ever)],
+            **options,
+        )
+    except (OSError, UnicodeError) as error:  # the name is looked up in our thread
+        raise UnreachablePeerError(f"{destination.host} cannot be reached: {error}") from error
+
+
+def _never_wait_for_ever(event: Any) -> None:
+    """The library takes all limits off a connection: a peer that stops in mid PDU would hold us."""
+    event.assoc.dul.socket.socket.settimeout(event.assoc.network_timeout)
 
 
 def why_not(association: Association) -> str:

@@ -3,6 +3,7 @@
 ListenerError
 ├── UnreadableInstanceError    the bytes received are no data set that we can file
 ├── UnfitRequestError         a Storage Commitment request or report that says nothing we can use
+├── UnreachablePeerError       no address for the name of a peer, or none that can be reached
 ├── StartupError               the node cannot start: a port, a folder, a database
 ├── UnknownStudyError          no such study in the ledger
 └── ImpossibleTransitionError  an event that a revision cannot meet in its state
@@ -19,6 +20,10 @@ class UnreadableInstanceError(ListenerError):
 
 class UnfitRequestError(ListenerError):
     """A Storage Commitment request or report that says nothing we can use; free of PHI."""
+
+
+class UnreachablePeerError(ListenerError):
+    """There is no address for the name of a peer, or none that can be reached."""
 
 
 class StartupError(ListenerError):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_listener.ledger import journal, outbox
 from dicom_listener.ledger.connection import Database
@@ -51,7 +51,7 @@ class Housekeeping:
                     self._retention.sweep(stopping)
                     self._engine.forget(before=journal.now() - _WORKFLOWS_KEPT)
                     hourly_at = time.monotonic() + _HOUR_SECONDS
-            except (DBAPIError, OSError) as error:  # the database restarts, or the disk is full
+            except (SQLAlchemyError, OSError) as error:  # the database restarts, or the disk is full
                 _log.error("housekeeping failed", reason=type(error).__name__)
             stopping.wait(self._settings.peer_check_seconds)
 

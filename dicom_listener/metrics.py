@@ -155,7 +155,11 @@ class BacklogCollector:
             "Studies that instances are still coming for.",
             backlog.stages["assembly"].depth,
         )
-        yield GaugeMetricFamily("skiagraph_dead_letter_studies", "Revisions given up.", backlog.dead_letters)
+        yield GaugeMetricFamily(
+            "skiagraph_dead_letter_studies",
+            "Revisions that wait for somebody.",
+            backlog.dead_letters,
+        )
         yield GaugeMetricFamily("skiagraph_spool_free_bytes", "Free space of the spool.", self._free_bytes())
 
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_listener import delivery, metrics
 from dicom_listener.ledger import journal, outbox
@@ -26,8 +26,8 @@ class PeerWatch:
         while not stopping.is_set():
             try:
                 self._ask()
-            except DBAPIError as error:  # the database restarts, or the disk is full
-                _log.error("the ledger cannot be used", reason=type(error.orig).__name__)
+            except SQLAlchemyError as error:  # the database restarts, or the disk is full
+                _log.error("the ledger cannot be used", reason=type(error).__name__)
             stopping.wait(self._settings.peer_check_seconds)
 
     def _ask(self) -> None:

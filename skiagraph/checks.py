@@ -5,6 +5,7 @@ import shutil
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -47,6 +48,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         yield (model := check_model(name))
         if model.outcome is Outcome.OK:
             yield check_engine(name, settings.service)
+    yield from check_rules(settings)
     yield check_folder(settings.listener)
     if settings.listener.tls is not None:
         yield check_tls(settings.listener.tls, "listener.tls")
@@ -95,6 +97,22 @@ def check_engine(name: str, service: ServiceSettings) -> Finding:
         f" differs from the golden outputs by {report.parity:.1g}, {allowed:g} is allowed;"
         f" {1000 * report.seconds_per_radiograph:.0f} ms per radiograph",
     )
+
+
+def check_rules(settings: Settings) -> Iterator[Finding]:
+    """A finding for each rule that asks for a model which the service does not load."""
+    loaded = set()
+    for name in (settings.service.model, *settings.service.also_models):
+        with suppress(PackageError):  # has a finding of its own
+            loaded.add(ModelPackage.open(package.find(name)).manifest.name)
+    for rule in settings.listener.rules:
+        if rule.model is not None and rule.model not in loaded:
+            yield Finding(
+                what=f"rule {rule.name}",
+                outcome=Outcome.FAILED,
+                detail=f"the service does not load {rule.model}, and would refuse its studies:"
+                " add it to service.also_models",
+            )
 
 
 def check_folder(listener: ListenerSettings) -> Finding:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
@@ -24,6 +24,16 @@ def ledger_url(settings: ListenerSettings) -> str:
             .render_as_string(hide_password=False)
         )
     return f"sqlite:///{(settings.folder / 'ledger.sqlite').absolute()}"
+
+
+# A server that is gone without a word is noticed within half a minute or so.
+_SILENT_SERVER: Final = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 
 class Database:
@@ -68,7 +78,9 @@ class Database:
 
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_size=10, max_overflow=40, pool_pre_ping=True)
+        return create_engine(
+            url, pool_size=10, max_overflow=40, pool_pre_ping=True, connect_args=_SILENT_SERVER
+        )
     engine = create_engine(
         url, pool_size=20, max_overflow=100, connect_args={"timeout": 30, "check_same_thread": False}
     )

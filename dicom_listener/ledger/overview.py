@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, and_, func, select
 from dicom_listener.ledger import journal
 from dicom_listener.ledger.records import Delivery, Event, OutgoingObject, Revision, StoredInstance
 from dicom_listener.ledger.revisions import delivery_from, objects_of, revision_from
-from dicom_listener.ledger.states import UNDELIVERED, RevisionState
+from dicom_listener.ledger.states import GIVEN_UP, UNDELIVERED, RevisionState
 from dicom_listener.ledger.tables import deliveries, instances, revisions, studies
 
 
@@ -83,7 +83,7 @@ def backlog(connection: Connection, destinations: Sequence[str]) -> Backlog:
     dead = connection.execute(
         select(func.count())
         .select_from(revisions)
-        .where(revisions.c.state == RevisionState.DEAD_LETTER.value)
+        .where(revisions.c.state.in_([state.value for state in GIVEN_UP]))
     ).scalar_one()
     return Backlog(
         stages={

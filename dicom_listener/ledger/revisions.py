@@ -10,7 +10,14 @@ from dicom_listener.errors import ImpossibleTransitionError
 from dicom_listener.ledger import journal
 from dicom_listener.ledger.purge import PURGED
 from dicom_listener.ledger.records import Delivery, OutgoingObject, Revision
-from dicom_listener.ledger.states import UNDELIVERED, DeliveryState, RevisionEvent, RevisionState, after
+from dicom_listener.ledger.states import (
+    GIVEN_UP,
+    UNDELIVERED,
+    DeliveryState,
+    RevisionEvent,
+    RevisionState,
+    after,
+)
 from dicom_listener.ledger.tables import deliveries, instances, objects, revisions
 from skiagraph import log
 
@@ -251,7 +258,7 @@ def again(connection: Connection, revision: Revision) -> str:
         return "delivering again"
     if revision.state is RevisionState.HELD:
         transition(connection, uid, number, RevisionEvent.PROCEED)
-    elif revision.state in (RevisionState.DEAD_LETTER, RevisionState.REJECTED):
+    elif revision.state in GIVEN_UP:
         transition(connection, uid, number, RevisionEvent.SCORE_AGAIN)
     elif revision.state is not RevisionState.READY:
         raise ImpossibleTransitionError(

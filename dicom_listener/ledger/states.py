@@ -13,7 +13,7 @@ class RevisionState(StrEnum):
     SCORED = "scored"  # the result's bytes are kept; being delivered
     DELIVERED = "delivered"  # every destination has every object
     DROPPED = "dropped"  # by a rule
-    REJECTED = "rejected"  # the service can never answer it
+    REJECTED = "rejected"  # the service can never answer what it was asked; waits for somebody
     SUPERSEDED = "superseded"  # a later revision came before this one was scored
     DEAD_LETTER = "dead_letter"  # given up; waits for somebody
     DISCARDED = "discarded"  # by somebody
@@ -48,6 +48,7 @@ TRANSITIONS: Final[Mapping[tuple[RevisionState, RevisionEvent], RevisionState]] 
     (RevisionState.DEAD_LETTER, RevisionEvent.SUPERSEDE): RevisionState.SUPERSEDED,
     (RevisionState.DEAD_LETTER, RevisionEvent.DISCARD): RevisionState.DISCARDED,
     (RevisionState.REJECTED, RevisionEvent.SCORE_AGAIN): RevisionState.READY,
+    (RevisionState.REJECTED, RevisionEvent.SUPERSEDE): RevisionState.SUPERSEDED,
     (RevisionState.REJECTED, RevisionEvent.DISCARD): RevisionState.DISCARDED,
 }
 
@@ -58,11 +59,13 @@ FINISHED: Final = frozenset(
         RevisionState.DROPPED,
         RevisionState.SUPERSEDED,
         RevisionState.DISCARDED,
-        RevisionState.REJECTED,
     }
 )
 # A later revision takes the place of these: nothing of theirs was sent, or it waits for somebody.
-REPLACEABLE: Final = frozenset({RevisionState.READY, RevisionState.HELD, RevisionState.DEAD_LETTER})
+REPLACEABLE: Final = frozenset(
+    {RevisionState.READY, RevisionState.HELD, RevisionState.REJECTED, RevisionState.DEAD_LETTER}
+)
+GIVEN_UP: Final = frozenset({RevisionState.REJECTED, RevisionState.DEAD_LETTER})
 
 
 class DeliveryState(StrEnum):

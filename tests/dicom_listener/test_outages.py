@@ -1,8 +1,10 @@
 """What is away comes back: the PACS, the service, the node itself; nothing is lost, nothing comes twice."""
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -73,6 +75,7 @@ def test_what_the_service_can_never_answer_ends_with_a_reason(tmp_path: Path) ->
             (found,) = until(partial(studies.list_studies, node.settings, state=state))
             assert len(service.answers()) == before + asked
             assert "no_radiograph" in str(found.error)
+            assert node.metric("skiagraph_dead_letter_studies") == 1
             service.behave()
             studies.retry(node.settings, instance.StudyInstanceUID)
             until(lambda: set(states(node)) == {"delivered"})
@@ -169,3 +172,46 @@ def test_below_the_reserve_associations_are_refused_and_readiness_says_so(tmp_pa
             send(node.port, [radiograph()])
         answer = node.http("/readyz")
         assert (answer.status_code, answer.json()["above_reserve"]) == (503, False)
+
+
+def test_destinations_without_an_address_keep_nobody_waiting(tmp_path: Path, service: FakeService) -> None:
+    nowhere = [
+        {"name": name, "ae_title": "PACS", "host": host, "port": 104}
+        for name, host in (("unknown", "pacs.invalid"), ("no-name", "pacs..example"))
+    ]
+    with (
+        Pacs() as pacs,
+        NodeProcess(tmp_path, service_url=service.url, destinations=[pacs.destination, *nowhere]) as node,
+    ):
+        send(node.port, [radiograph()])
+        until(lambda: len(pacs.received) == 2)
+        until(lambda: node.log().count("cannot be reached") >= 4)
+        assert node.running()
+        assert states(node) == {"scored": 1}
+
+
+def test_destination_that_stops_in_mid_pdu_holds_nobody(tmp_path: Path, service: FakeService) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        held: list[socket.socket] = []
+
+        def begin_an_answer() -> None:
+            with suppress(OSError):
+                while True:
+                    peer, _ = frozen.accept()
+                    peer.sendall(b"\x02\x00\x00\x00\x00\xb8")  # A-ASSOCIATE-AC, 184 bytes to come
+                    held.append(peer)
+
+        Thread(target=begin_an_answer, daemon=True).start()
+        destination = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1"}
+        with NodeProcess(
+            tmp_path,
+            service_url=service.url,
+            destinations=[destination | {"port": frozen.getsockname()[1]}],
+            network_timeout_seconds=2,
+        ) as node:
+            send(node.port, [radiograph()])
+            until(lambda: node.log().count('"event": "not delivered"') >= 2)
+            until(lambda: "destination does not answer C-ECHO" in node.log())
+            assert node.stop() == 0
+        for peer in held:
+            peer.close()

@@ -296,15 +296,18 @@ def test_check_names_what_would_not_work(run: Run, tmp_path: Path, free_port: Ca
     config.write_text(
         "listener:\n"
         f"  {{port: {free_port()}, console_port: {free_port()}, reserve_bytes: 0, destinations: ["
-        f"{{name: away, ae_title: AWAY, host: 127.0.0.1, port: {free_port()}}}]}}\n"
+        f"{{name: away, ae_title: AWAY, host: 127.0.0.1, port: {free_port()}}}],"
+        " rules: [{name: old, model: gone}, {name: new, model: synthetic-defects}]}\n"
         f"service: {{port: {free_port()}}}\n"
     )
     answer = run("check", "--config", config)
     assert answer.returncode == 1
     failed = [line for line in answer.stdout.splitlines() if line.startswith("FAILED")]
-    assert len(failed) == 1
-    assert "destination away" in failed[0]
-    assert "does not answer" in failed[0]
+    rule, destination = failed
+    assert "rule old" in rule
+    assert "does not load gone" in rule
+    assert "destination away" in destination
+    assert "does not answer" in destination
     (engine,) = [line for line in answer.stdout.splitlines() if "engine of " in line]
     said = r"onnxruntime [\d.]+ in single precision, because no TensorRT here: .*; differs .* by [\de.-]+, "
     assert re.search(said + r"[\d.]+ is allowed; [1-9]\d* ms per radiograph$", engine)
