@@ -302,19 +302,33 @@ class Reception(AbstractContextManager["Reception"]):
                 received_at=datetime.now(UTC),
                 ignored=admission.ignored(found),
             )
+            late: bool | None = None
             try:
                 with self._database.write() as connection:
                     late = arrivals.record(connection, arrival, replaces=known is not None)
             except SQLAlchemyError:
-                self._spool.path(path).unlink(missing_ok=True)
+                if late is None or not self._may_be_entered(arrival):  # None: before the COMMIT
+                    self._spool.path(path).unlink(missing_ok=True)
+                self._tell_assembly(arrival, found)
                 raise
         metrics.received_bytes_total.inc(size)
         metrics.late_instances_total.inc(late)
+        self._tell_assembly(arrival, found)
+
+    def _may_be_entered(self, arrival: Arrival) -> bool:
+        """After a COMMIT that failed for us: it may have worked, and its answer been lost."""
+        try:
+            with self._database.read() as connection:
+                return arrivals.is_entered(connection, arrival)
+        except SQLAlchemyError:  # nobody knows: the file stays, and the sweep asks again
+            return True
+
+    def _tell_assembly(self, arrival: Arrival, found: Headers) -> None:
         if arrival.ignored is None:
-            attributes = {**found.attributes, "CallingAETitle": calling, "CalledAETitle": called}
-            rule = rule_for(self._settings.rules_in_order, [attributes])
+            titles = {"CallingAETitle": arrival.calling_ae, "CalledAETitle": arrival.called_ae}
+            rule = rule_for(self._settings.rules_in_order, [{**found.attributes, **titles}])
             self._assembly.arrived(
-                found.study_instance_uid,
+                arrival.study_instance_uid,
                 timing(self._settings, rule),
                 [found.attributes.get("ViewPosition", "")],
             )

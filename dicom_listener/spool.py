@@ -58,11 +58,15 @@ class Spool:
         """Make the bytes of one object of a result durable; the same name again replaces them."""
         folder = self._folder("results", study_instance_uid, str(revision))
         temporary = folder / f".{name}.{uuid.uuid4().hex}"
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / name)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(folder / name)
+        except OSError:  # a part of it would keep the last bytes of a full disk from the ledger
+            temporary.unlink(missing_ok=True)
+            raise
         _sync(folder)
         return str((folder / name).relative_to(self.root))
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 from pydicom.uid import generate_uid
 from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_listener import delivery, metrics, retry, scoring
 from dicom_listener.commitment import Result
@@ -102,9 +103,7 @@ class StudyWorkflows(DBOSConfiguredInstance):
             self._not_scored(tried, error)
         except Exception as error:
             _log.exception("scoring failed on our side", study=study_instance_uid, revision=revision)
-            said = f"{type(error).__name__} in the listener"
-            ours = Problem(title="listener fault", status=500, detail=said, code="listener_fault")
-            self._not_scored(tried, ServiceFault(said, problem=ours))
+            self._not_scored(tried, _ours(error))
         finally:
             metrics.stage_duration_seconds.labels("scoring").observe(time.monotonic() - started)
         return ""
@@ -385,6 +384,18 @@ def key_of(item: Work) -> str:
     if isinstance(item, Delivery):
         return f"deliver:{item.study_instance_uid}:{item.revision}:{item.destination}:{item.attempts}"
     return f"score:{item.study_instance_uid}:{item.revision}:{item.attempts}"
+
+
+def _ours(error: Exception) -> ServiceError:
+    """A disk or a ledger that fails does so for every study, until somebody sees to it; the rest is a bug."""
+    said = f"{type(error).__name__} in the listener"
+    # Instances that are gone are the study's own misfortune.
+    if isinstance(error, OSError | SQLAlchemyError) and not isinstance(error, FileNotFoundError):
+        return TransientServiceError(
+            f"{said}: make room on the disk of listener.folder, and see that the ledger can be written"
+        )
+    problem = Problem(title="listener fault", status=500, detail=said, code="listener_fault")
+    return ServiceFault(said, problem=problem)
 
 
 def _delivery_queue(destination: str) -> str:

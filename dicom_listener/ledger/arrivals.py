@@ -4,7 +4,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -25,6 +25,7 @@ _NEWEST: Final = (
     .limit(1)
 )
 _INSERT_INSTANCE: Final = insert(instances)
+_ASK_BRIEFLY: Final = text("SET LOCAL statement_timeout = '3s'")
 
 
 def newest(connection: Connection, study_instance_uid: str, sop_instance_uid: str) -> StoredInstance | None:
@@ -35,18 +36,10 @@ def newest(connection: Connection, study_instance_uid: str, sop_instance_uid: st
 
 def record(connection: Connection, arrival: Arrival, *, replaces: bool) -> bool:
     """Enter one instance; returns whether it is late: a revision of its study was cut before it came."""
-    opens = arrival.ignored is None
-    values = {
-        "study_instance_uid": arrival.study_instance_uid,
-        "first_received_at": arrival.received_at,
-        "last_received_at": arrival.received_at,
-        "open": opens,
-        "revision": 0,
-    }
     # The study's row comes first: its lock puts arrivals and the cut of a revision into one order.
-    revision: int = connection.execute(_upsert(connection.dialect.name, opens), values).scalar_one()
+    revision = _enter_study(connection, arrival)
     connection.execute(_INSERT_INSTANCE, _columns(arrival))
-    late = opens and revision > 0
+    late = arrival.ignored is None and revision > 0
     journal.note(
         connection,
         "instance_replaced" if replaces else "instance_received",
@@ -60,6 +53,16 @@ def record(connection: Connection, arrival: Arrival, *, replaces: bool) -> bool:
         late=late,
     )
     return late
+
+
+def is_entered(connection: Connection, arrival: Arrival) -> bool:
+    """Whether an entry that failed is there all the same; the caller rolls back. Raises if it takes long."""
+    if connection.dialect.name == "postgresql":
+        # The lost transaction may still be under way: the lock of the study's row is had when it is over.
+        connection.execute(_ASK_BRIEFLY)
+        _enter_study(connection, arrival)
+    known = newest(connection, arrival.study_instance_uid, arrival.sop_instance_uid)
+    return known is not None and known.path == arrival.path
 
 
 def open_studies(connection: Connection) -> list[str]:
@@ -143,6 +146,20 @@ def cut(
         state=route.state.value,
     )
     return revision_from(values)
+
+
+def _enter_study(connection: Connection, arrival: Arrival) -> int:
+    """Enter the arrival's study, or that something came for it; returns the number of its last revision."""
+    opens = arrival.ignored is None
+    values = {
+        "study_instance_uid": arrival.study_instance_uid,
+        "first_received_at": arrival.received_at,
+        "last_received_at": arrival.received_at,
+        "open": opens,
+        "revision": 0,
+    }
+    revision: int = connection.execute(_upsert(connection.dialect.name, opens), values).scalar_one()
+    return revision
 
 
 def _columns(arrival: Arrival) -> dict[str, object]:

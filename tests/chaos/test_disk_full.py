@@ -73,3 +73,28 @@ def test_attempts_that_a_full_disk_ends_without_a_record_are_made_again(
             until(lambda: len(studies.list_studies(node.settings, state="delivered")) == len(sent))
             assert "attempts ended without a record and are cancelled" in node.log()
             assert len(set(pacs.received)) == len(pacs.received) == 2 * len(sent)
+
+
+def test_results_wait_for_room(small_disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "var" / "spool").mkdir(parents=True)
+    (tmp_path / "var" / "spool" / "results").symlink_to(small_disk)  # the ledger has room elsewhere
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    with (
+        FakeService(tmp_path / "service") as service,
+        Pacs() as pacs,
+        NodeProcess(tmp_path, service_url=service.url, destinations=[pacs.destination]) as node,
+    ):
+        sent = [radiograph() for _ in range(2)]
+        send(node.port, sent)
+        more_than_faults = len(sent) * (node.settings.retry.faults + 2)
+        until(lambda: len(service.asked()) >= more_than_faults)
+        waiting = studies.list_studies(node.settings)
+        assert [one.state for one in waiting] == ["ready"] * len(sent)
+        assert all("OSError in the listener: make room" in str(one.error) for one in waiting)
+        filler.unlink()
+        until(lambda: len(studies.list_studies(node.settings, state="delivered")) == len(sent))
+        assert not list(small_disk.rglob(".*"))
+        assert len(set(pacs.received)) == len(pacs.received) == 2 * len(sent)
