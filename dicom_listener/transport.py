@@ -8,6 +8,7 @@ import queue
 import select
 import socket
 import ssl
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -130,12 +131,15 @@ class _ToPeer(queue.Queue[Any]):
 class _Messages(queue.Queue[Any]):
     """What the association's thread serves; `get(block=False)` waits a little instead of not at all.
 
+    `get(block=True)` is for who waits for an answer to a request of ours, the association's thread paused:
+    requests of the peer that come before the answer are kept for that thread.
     files: the data sets of the last ones; the library forgets those that it does not hand to a handler.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.files: deque[Path] = deque(maxlen=8)
+        self._requests: deque[Any] = deque()
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         path = getattr(item[1], "_dataset_path", None)
@@ -144,7 +148,14 @@ class _Messages(queue.Queue[Any]):
         super().put(item, block, timeout)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        return super().get(timeout=timeout if block else _LOOK_EVERY_SECONDS)
+        if not block:
+            return self._requests.popleft() if self._requests else super().get(timeout=_LOOK_EVERY_SECONDS)
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            item = super().get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+            if item[1] is None or not item[1].is_valid_request:
+                return item
+            self._requests.append(item)
 
 
 class _Acceptor(RequestHandler):
@@ -157,6 +168,7 @@ class _Acceptor(RequestHandler):
         assoc.dul.event_queue.get_nowait()  # both sockets have announced the connection
         assoc.dul._run_loop_delay = 0
         assoc.dul.to_provider_queue = _ToPeer(connection.ring)
+        assoc.dimse.send_msg = one_at_a_time(assoc.dimse.send_msg)
         assoc.dimse.msg_queue = messages = _Messages()
         # A release or an abort must not wait until `messages` is looked at again.
         assoc.dul.to_user_queue = _ToPeer(lambda: messages.put((None, None)))
@@ -170,6 +182,17 @@ class _Acceptor(RequestHandler):
         for path in assoc.dimse.msg_queue.files:
             path.unlink(missing_ok=True)
         self.server.ended(assoc, connection)
+
+
+def one_at_a_time(send: Callable[[Any, int], None]) -> Callable[[Any, int], None]:
+    """Messages go out whole (PS3.8 Annex E): an answer must not come between two parts of our request."""
+    sending = threading.Lock()
+
+    def sent_whole(message: Any, context_id: int) -> None:
+        with sending:
+            send(message, context_id)
+
+    return sent_whole
 
 
 def _guarded(run: Callable[[], None], connection: Connection, afterwards: Callable[[], None]) -> Any:

@@ -1,7 +1,9 @@
 """Storage Commitment in both roles, with pynetdicom and Orthanc (PS3.4 annex J)."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +16,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_role, evt
 
-from dicom_listener import commitment, studies
+from dicom_listener import commitment, studies, transport
 from dicom_listener.commitment import ALL_COMMITTED, CLASS_INSTANCE_CONFLICT, NO_SUCH_INSTANCE
 from dicom_listener.ledger.records import SopReference
 from skiagraph.demo.pacs import orthanc
@@ -112,6 +114,48 @@ def test_report_on_the_association_of_the_request_tells_what_is_on_disk(tmp_path
             assert ask(association, []) == 0x0115
         assert node.metric('skiagraph_storage_commitment_total{result="failed",role="scp"}') == 1
         until(lambda: "commitment_reported" in events(node, here))
+
+
+def test_instance_that_comes_before_the_answer_to_a_report_is_stored(tmp_path: Path) -> None:
+    first, second = radiograph(), radiograph()
+    reporting, stored = threading.Event(), threading.Event()
+
+    def answer_late(_event: Any) -> tuple[int, None]:
+        reporting.set()
+        assert not stored.wait(1.0)  # the node waits for this answer while the second instance comes
+        return 0x0000, None
+
+    entity = AE(ae_title="MODALITY")
+    entity.dimse_timeout = 15
+    entity.add_requested_context(first.SOPClassUID, first.file_meta.TransferSyntaxUID)
+    entity.add_requested_context(commitment.SOP_CLASS)
+    with NodeProcess(tmp_path) as node:
+        association = entity.associate(
+            "127.0.0.1", node.port, ae_title="SKIAGRAPH", evt_handlers=[(evt.EVT_N_EVENT_REPORT, answer_late)]
+        )
+        assert association.send_c_store(first).Status == 0x0000
+        assert ask(association, [reference(first)]) == 0x0000
+        assert reporting.wait(10)
+        assert association.send_c_store(second).Status == 0x0000
+        stored.set()
+        until(lambda: "commitment_reported" in events(node, first))
+        assert association.is_established
+        association.release()
+        assert "report not taken" not in node.log()
+
+
+def test_report_and_answers_of_other_threads_go_out_whole() -> None:
+    parts: list[int] = []
+
+    def in_two_parts(message: int, _context_id: int) -> None:
+        parts.append(message)
+        time.sleep(0.01)
+        parts.append(message)
+
+    send_message = transport.one_at_a_time(in_two_parts)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda message: send_message(message, 1), range(8)))
+    assert parts[::2] == parts[1::2]
 
 
 def test_request_survives_kill_and_is_reported_when_the_requester_listens_again(
