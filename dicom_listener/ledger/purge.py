@@ -25,6 +25,12 @@ def removable(connection: Connection, *, before: datetime | None = None, most: i
 
 def purge(connection: Connection, study_instance_uid: str, *, reason: str) -> list[str]:
     """Enter that a study leaves the spool; what to remove there then. Empty: somebody waits now."""
+    # The lock first: what was cut while we waited for it is seen only by a statement that begins after.
+    connection.execute(
+        select(studies.c.study_instance_uid)
+        .where(studies.c.study_instance_uid == study_instance_uid)
+        .with_for_update()
+    )
     gone = connection.execute(
         update(studies)
         .where(studies.c.study_instance_uid == study_instance_uid, _removable())
