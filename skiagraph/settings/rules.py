@@ -45,9 +45,15 @@ class Rule(Section):
     ] = ()  # patterns of View Position; the study is complete once each has come
 
     @model_validator(mode="after")
-    def _one_answer(self) -> Self:
+    def _says_one_thing(self) -> Self:
         if self.drop and self.hold:
             raise ValueError(f"rule {self.name} says both drop and hold: choose one")
+        names = self.destinations or ()
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"rule {self.name} names destinations more than once: {', '.join(twice)}; name each once"
+            )
         return self
 
 

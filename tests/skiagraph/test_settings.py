@@ -61,6 +61,11 @@ def test_a_list_of_destinations_can_come_from_the_environment(monkeypatch: pytes
         ("service: {engine: abacus}", ["service.engine", "'abacus'", "tensorrt"]),
         ("listener: {quiet_period_seconds: 0}", ["listener.quiet_period_seconds", "greater than 0"]),
         ("listener: {destinations: [{name: a, ae_title: A, host: h}]}", ["destinations.0.port", "required"]),
+        (
+            "listener: {rules: [{name: hands, destinations: [pacs, archive, pacs]}], destinations: ["
+            "{name: pacs, ae_title: A, host: h, port: 1}, {name: archive, ae_title: B, host: h, port: 1}]}",
+            ["listener.rules.0", "rule hands names destinations more than once: pacs;"],
+        ),
         ("nonsense: true", ["nonsense"]),
         ("log_level: loud", ["log_level", "'loud'", "DEBUG, INFO, WARNING, ERROR, CRITICAL"]),
         ("listener: [1, 2", ["skiagraph.yaml", "cannot be read"]),
