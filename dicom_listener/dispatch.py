@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
-from dicom_listener import headers, metrics
+from dicom_listener import headers, metrics, retry
 from dicom_listener.assembly import Assembly
 from dicom_listener.errors import ImpossibleTransitionError, UnreadableInstanceError
 from dicom_listener.ledger import arrivals, commitments, inbox, journal, outbox, revisions
@@ -197,8 +197,11 @@ class Dispatcher:
 
     def _lost(self, item: Work) -> None:
         """An attempt that ended without a word in the ledger (a full disk, say) counts as failed."""
-        _log.error("an attempt was lost and is made again", attempt=key_of(item))
-        error, at = "the attempt was lost", journal.now()
+        error = "the attempt was lost"
+        at = retry.next_attempt(
+            self._settings.retry, attempts=item.attempts, since=item.retry_since, now=journal.now()
+        )
+        _log.error(error, attempt=key_of(item), again=at is not None)
         with self._database.write() as connection:
             if isinstance(item, Revision):
                 revisions.failed_scoring(connection, item, error=error, fault=False, next_attempt_at=at)
