@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_listener import headers, metrics, retry
 from dicom_listener.assembly import Assembly
@@ -70,8 +70,8 @@ class Dispatcher:
                 if time.monotonic() >= stalled_at:
                     engine.cancel_stalled()
                     stalled_at = time.monotonic() + _LOST_AFTER_SECONDS
-            except DBAPIError as error:  # a full disk, a database that restarts: nothing is lost by waiting
-                _log.error("the ledger cannot be used", reason=type(error.orig).__name__)
+            except SQLAlchemyError as error:  # a full disk, a database that restarts: waiting loses nothing
+                _log.error("the ledger cannot be used", reason=type(error).__name__)
                 stopping.wait(_AFTER_ERROR_SECONDS)
             self._woken.wait(_TICK_SECONDS)
             self._woken.clear()
