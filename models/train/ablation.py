@@ -32,7 +32,7 @@ from models.train.sources import read_source
 from models.train.trainer import TrainingConfig, TrainingData, train_member
 
 FILE = "ablation.json"
-STEPS = {"cae": 150, "synthetic-defects": 150}
+STEPS = {"cae": 600, "synthetic-defects": 600}
 _SEED = 1
 Train = Callable[[Column, Inputs, Path, int], torch.nn.Module]
 

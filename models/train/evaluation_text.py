@@ -55,6 +55,7 @@ WEAK_SPOTS = """\
 
 - 49 fractures decide the main table: two packages whose intervals overlap this much are not told apart by it.
 - The paper's systems are narrower, at lower resolution and trained for far fewer steps than published.
+- `vae-published` stops at 800 steps: trained on, its code collapses to rounding, which cannot be served.
 - Fractures only: MURA's other abnormalities (hardware, arthritis, foreign bodies) are not measured here.
 - One hospital's collection, photographed or exported as JPEG; no other scanner, country or age group.
 - The validation normals were looked at while the default's map was chosen (see above).
