@@ -75,7 +75,7 @@ ledger: $(VENV)/.dev  ## 100,000 studies in the ledger beside 1,000; QUICK=1 for
 	$(BIN)/python -m bench.ledger $(if $(QUICK),--quick)
 
 plans: $(VENV)/.dev  ## TensorRT-RTX plans of every package for every listed GPU, without a GPU
-	$(PYTEST) --timeout=0 tests/runners/engines/test_plan_builder.py tests/runners/engines/test_plan_command.py
+	SKIAGRAPH_PLANS=all $(PYTEST) --timeout=0 tests/runners/engines/test_plan_builder.py tests/runners/engines/test_plan_command.py
 
 fuzz: $(VENV)/.dev  ## 10,000 unfriendly connections, or CASES
 	SKIAGRAPH_FUZZ_CASES=$(or $(CASES),10000) $(PYTEST) -s --timeout=0 tests/dicom_listener/test_unfriendly.py

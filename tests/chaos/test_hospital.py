@@ -2,7 +2,7 @@
 
 SIGKILL of the node, of the service and of the PACS, a full disk, cut and slow cables, half-open peers,
 instances sent twice or late, and a clock that is set. The service is the stand-in of the listener's tests.
-6 studies by default; `make chaos` asks for 200 through SKIAGRAPH_CHAOS_STUDIES.
+3 studies by default; `make chaos` asks for 200 through SKIAGRAPH_CHAOS_STUDIES.
 """
 
 import os
@@ -23,7 +23,7 @@ from dicom_listener.ledger.states import UNDELIVERED
 from tests.chaos.hospital import FAKETIME, Cable, ClockedNode, Modality, OrthancPacs, half_open
 from tests.dicom_listener.peers import FakeService, until
 
-STUDIES = int(os.environ.get("SKIAGRAPH_CHAOS_STUDIES", "6"))
+STUDIES = int(os.environ.get("SKIAGRAPH_CHAOS_STUDIES", "3"))
 SEED = int(os.environ.get("SKIAGRAPH_CHAOS_SEED", "20260701"))
 MODALITIES = 3
 MEBIBYTE = 1024 * 1024

@@ -2,7 +2,7 @@
 
 Now and then the service is killed with it, or the PACS goes away for a while.
 
-12 kills by default; `make chaos` asks for more through SKIAGRAPH_CHAOS_KILLS.
+8 kills by default; `make chaos` asks for more through SKIAGRAPH_CHAOS_KILLS.
 """
 
 import os
@@ -20,7 +20,7 @@ from dicom_listener.ledger.overview import StudyHistory
 from tests.chaos.sender import Sender
 from tests.dicom_listener.peers import FakeService, NodeProcess, Pacs, until
 
-KILLS = int(os.environ.get("SKIAGRAPH_CHAOS_KILLS", "12"))
+KILLS = int(os.environ.get("SKIAGRAPH_CHAOS_KILLS", "8"))
 SEED = int(os.environ.get("SKIAGRAPH_CHAOS_SEED", "20260701"))
 
 
