@@ -79,9 +79,8 @@ def _mounted(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-@pytest.mark.parametrize(
-    ("mount_point", "killed"), [(False, False), (True, True)], ids=["a folder, stopped", "a disk, killed"]
-)
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+@pytest.mark.parametrize("mount_point", [False, True], ids=["a folder", "a mount point"])
 def test_a_study_that_waited_at_the_backup_is_answered_after_the_restore(
     tmp_path: Path, mount_point: bool, killed: bool
 ) -> None:
